@@ -1,0 +1,1 @@
+"""Parameter schedulers for PyTorch, and checkpoints that let a run continue as if it had never stopped."""

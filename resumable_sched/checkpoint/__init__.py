@@ -1,0 +1,1 @@
+"""Checkpoints: state in, committed files out, and back."""

@@ -1,0 +1,16 @@
+"""Ranks, signals and random numbers of a job."""
+
+from resumable_sched.distributed.preemption import EXIT_PREEMPTED, PreemptionGuard
+from resumable_sched.distributed.ranks import FakeRanks, ProcessGroupRanks, Ranks, SingleProcess, current_ranks
+from resumable_sched.distributed.rng import RNGState
+
+__all__ = [
+    "EXIT_PREEMPTED",
+    "FakeRanks",
+    "PreemptionGuard",
+    "ProcessGroupRanks",
+    "RNGState",
+    "Ranks",
+    "SingleProcess",
+    "current_ranks",
+]

@@ -1,0 +1,277 @@
+"""The ranks of a job and the little that they must tell each other.
+
+`Ranks` is the seam: the real process group, a single process and a fake of threads all pass the same tests. Only bytes
+travel, so that nothing is pickled on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
+
+import torch
+import torch.distributed as dist
+
+from resumable_sched import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FakeRanks", "Pending", "ProcessGroupRanks", "Ranks", "SingleProcess", "current_ranks"]
+
+T = TypeVar("T")
+
+
+class Pending(Protocol):
+    """A collective under way."""
+
+    def result(self) -> bool:
+        """Wait for it and return what the ranks agreed on."""
+
+
+class Ranks(Protocol):
+    """What this package needs to know of, and ask from, the ranks of a job.
+
+    Every method but the properties is a collective: all ranks call it, in the same order.
+    """
+
+    @property
+    def rank(self) -> int:
+        """Return the number of this process, 0 to ``world_size - 1``."""
+
+    @property
+    def world_size(self) -> int:
+        """Return how many ranks there are."""
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        """Return every rank's *payload*, by rank."""
+
+    def start_any(self, flag: bool) -> Pending:
+        """Start to find out whether *flag* is true on any rank; `Pending.result` waits for the answer."""
+
+    def fork(self) -> Ranks:
+        """Return the same ranks on a channel of their own, for use from another thread."""
+
+
+@final
+class _Known:
+    """An answer that is there already."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def result(self) -> bool:
+        return self._value
+
+
+@final
+class SingleProcess:
+    """One process on its own."""
+
+    rank = 0
+    world_size = 1
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        """Return the one payload."""
+        return [payload]
+
+    def start_any(self, flag: bool) -> Pending:
+        """Know the answer at once."""
+        return _Known(flag)
+
+    def fork(self) -> SingleProcess:
+        """Return itself: there is nobody to talk to."""
+        return self
+
+
+@final
+class _Reduction:
+    """An asynchronous MAX over the ranks."""
+
+    def __init__(self, work: dist.Work, flag: torch.Tensor) -> None:
+        self._work = work
+        self._flag = flag
+
+    def result(self) -> bool:
+        self._work.wait()
+        return bool(self._flag.item())
+
+
+@final
+class ProcessGroupRanks:
+    """The ranks of a `torch.distributed` process group.
+
+    A gloo group of its own is made over the same processes: messages are small and live on the host, and they must not
+    interleave with the training's collectives. Making it is a collective.
+
+    Args:
+        process_group: The group; None for the default one.
+    """
+
+    def __init__(self, process_group: dist.ProcessGroup | None = None) -> None:
+        members = dist.get_process_group_ranks(process_group)
+        # Local synchronization: ranks outside the group need not take part in making ours.
+        self._group = dist.new_group(members, backend="gloo", use_local_synchronization=process_group is not None)
+        self._parent = process_group
+        self.rank = dist.get_rank(self._group)
+        self.world_size = len(members)
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        """Return every rank's payload, in two collectives: the lengths, then the bytes padded to the longest."""
+        length = torch.tensor([len(payload)], dtype=torch.int64)
+        lengths = [torch.zeros_like(length) for _ in range(self.world_size)]
+        dist.all_gather(lengths, length, group=self._group)
+        sizes = [int(n) for n in lengths]
+        mine = torch.zeros(max(*sizes, 1), dtype=torch.uint8)
+        if payload:
+            mine[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+        parts = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(parts, mine, group=self._group)
+        return [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+
+    def start_any(self, flag: bool) -> Pending:
+        """Start an all-reduce that does not hold up the caller."""
+        value = torch.tensor([flag], dtype=torch.int32)
+        work = dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+        assert work is not None
+        return _Reduction(work, value)
+
+    def fork(self) -> ProcessGroupRanks:
+        """Make another gloo group over the same processes."""
+        return ProcessGroupRanks(self._parent)
+
+
+class _Meeting:
+    """Where the threads of `FakeRanks` exchange what they have."""
+
+    def __init__(self, world_size: int) -> None:
+        self.slots: list[bytes] = [b""] * world_size
+        self.barrier = threading.Barrier(world_size)
+
+
+class _Room:
+    """All meetings of one `FakeRanks.run`, by channel."""
+
+    def __init__(self, world_size: int) -> None:
+        self._lock = threading.Lock()
+        self._meetings: dict[tuple[int, ...], _Meeting] = defaultdict(lambda: _Meeting(world_size))
+        self.broken = False
+
+    def meeting(self, channel: tuple[int, ...]) -> _Meeting:
+        with self._lock:
+            meeting = self._meetings[channel]
+            if self.broken:
+                meeting.barrier.abort()
+            return meeting
+
+    def abort(self) -> None:
+        with self._lock:
+            self.broken = True
+            for meeting in self._meetings.values():
+                meeting.barrier.abort()
+
+
+@final
+class FakeRanks:
+    """Ranks that are threads of this process, for tests."""
+
+    def __init__(self, rank: int, world_size: int, room: _Room, channel: tuple[int, ...] = ()) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self._room = room
+        self._channel = channel
+        self._forks = 0
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        """Meet the other threads; a thread that died makes it a `RankError` instead of a wait for ever."""
+        meeting = self._room.meeting(self._channel)
+        try:
+            meeting.slots[self.rank] = payload
+            meeting.barrier.wait()
+            everything = list(meeting.slots)
+            meeting.barrier.wait()  # nobody overwrites a slot before all have read it
+        except threading.BrokenBarrierError:
+            raise errors.RankError(self.rank, "another rank has died") from None
+        return everything
+
+    def start_any(self, flag: bool) -> Pending:
+        """Meet at once; a fake may wait."""
+        return _Known(any(part == b"1" for part in self.all_gather(b"1" if flag else b"0")))
+
+    def fork(self) -> FakeRanks:
+        """Return the same threads on a channel of their own."""
+        self._forks += 1
+        return FakeRanks(self.rank, self.world_size, self._room, (*self._channel, self._forks))
+
+    @classmethod
+    def run(cls, world_size: int, work: Callable[[FakeRanks], T]) -> list[T | BaseException]:
+        """Call *work* once per rank, each in a thread, and return what each returned or raised."""
+        room = _Room(world_size)
+        outcomes: list[Any] = [None] * world_size
+
+        def body(rank: int) -> None:
+            try:
+                outcomes[rank] = work(cls(rank, world_size, room))
+            except BaseException as error:  # noqa: BLE001 - the outcome is returned to the test
+                outcomes[rank] = error
+                room.abort()
+
+        threads = [threading.Thread(target=body, args=(rank,)) for rank in range(world_size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return outcomes
+
+
+def current_ranks(process_group: dist.ProcessGroup | None = None) -> Ranks:
+    """Return the ranks of *process_group*, of the default group, or of this process alone where there is none."""
+    if process_group is None and not (dist.is_available() and dist.is_initialized()):
+        return SingleProcess()
+    return ProcessGroupRanks(process_group)
+
+
+def gather(ranks: Ranks, work: Callable[[], bytes]) -> list[bytes]:
+    """Run *work* on every rank and return all results, or raise on all ranks if any of them raised.
+
+    Raises:
+        Exception: Of this rank's *work*. Another rank's error is raised here too if it is one of this package, and as a
+            `RankError` otherwise.
+    """
+    failure: Exception | None = None
+    try:
+        message = b"+" + work()
+    except Exception as error:  # noqa: BLE001 - raised again below, after the others know of it
+        failure = error
+        message = b"-" + _encode_error(error)
+    replies = ranks.all_gather(message)
+    if failure is not None:
+        raise failure
+    for rank, reply in enumerate(replies):
+        if reply[:1] == b"-":
+            raise _decode_error(rank, reply[1:])
+    return [reply[1:] for reply in replies]
+
+
+def from_rank_zero(ranks: Ranks, work: Callable[[], bytes]) -> bytes:
+    """Run *work* on rank 0 and return its result on all ranks; its error is raised on all ranks."""
+    return gather(ranks, work if ranks.rank == 0 else bytes)[0]
+
+
+def _encode_error(error: Exception) -> bytes:
+    fields = vars(error) if type(error).__name__ in errors.__all__ else {}
+    message = str(error) if fields or type(error).__module__ == errors.__name__ else f"{type(error).__name__}: {error}"
+    return json.dumps({"type": type(error).__name__, "message": message, "fields": fields}).encode()
+
+
+def _decode_error(rank: int, payload: bytes) -> Exception:
+    content = json.loads(payload)
+    if content["type"] not in errors.__all__:
+        return errors.RankError(rank, content["message"])
+    kind: type[errors.ResumableSchedError] = getattr(errors, content["type"])
+    error = kind.__new__(kind)
+    error.args = (content["message"],)
+    vars(error).update(content["fields"])
+    return error

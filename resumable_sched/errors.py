@@ -1,0 +1,143 @@
+"""What can go wrong, as one tree.
+
+Bad arguments raise Python's own ``ValueError``, ``TypeError`` or ``KeyError``. The classes here are for what the world
+did. Each carries its facts as fields and also inherits the built-in that a caller would reach for::
+
+    ResumableSchedError
+    ├── ScheduleMismatchError      (ValueError)         the saved schedule is not the one that was built
+    ├── StateFormatError           (ValueError)         a state dict of another kind or version
+    ├── UnstorableError            (TypeError)          a value that JSON and safetensors cannot hold
+    ├── StateMismatchError         (ValueError)         saved and live state do not fit
+    ├── RankError                  (RuntimeError)       another rank failed, or ranks disagree
+    ├── FencedError                (RuntimeError)       a newer start of the job owns the checkpoints
+    └── CheckpointError            (OSError)
+        ├── CorruptCheckpointError                      bytes that are not the ones that were written
+        └── IncompleteCheckpointError (FileNotFoundError)  nothing complete to restore
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "CheckpointError",
+    "CorruptCheckpointError",
+    "FencedError",
+    "IncompleteCheckpointError",
+    "RankError",
+    "ResumableSchedError",
+    "ScheduleMismatchError",
+    "StateFormatError",
+    "StateMismatchError",
+    "UnstorableError",
+]
+
+
+class ResumableSchedError(Exception):
+    """Be the base of every error that this package defines."""
+
+
+class ScheduleMismatchError(ResumableSchedError, ValueError):
+    """Say that the saved schedule differs from the one that was built.
+
+    Attributes:
+        differences: One line for each field that differs, with the saved and the new value.
+    """
+
+    def __init__(self, message: str, differences: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
+
+
+class StateFormatError(ResumableSchedError, ValueError):
+    """Say that a state dict is of another kind, version or shape than the object that should load it."""
+
+
+class UnstorableError(ResumableSchedError, TypeError):
+    """Say that a value in the state cannot be stored without pickle.
+
+    Attributes:
+        path: Where the value is, such as ``state["loader"]["worker"][3]``.
+        kind: The qualified name of its type.
+    """
+
+    def __init__(self, path: str, kind: str, remedy: str = "") -> None:
+        super().__init__(
+            f"{path} must be a tensor, an array, bytes, a number, a string, None, or a dict, list or tuple of these, "
+            f"but is a {kind} instead." + (f" {remedy}" if remedy else "")
+        )
+        self.path = path
+        self.kind = kind
+
+
+class StateMismatchError(ResumableSchedError, ValueError):
+    """Say that what was saved and what should be restored do not fit; nothing was changed yet.
+
+    Attributes:
+        missing: Names that are expected but were not saved.
+        unexpected: Names that were saved but are not restored.
+    """
+
+    def __init__(self, message: str, *, missing: Sequence[str] = (), unexpected: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+
+
+class RankError(ResumableSchedError, RuntimeError):
+    """Say that another rank failed, or that the ranks' states differ where they must be equal.
+
+    Attributes:
+        rank: The first rank that failed or differs.
+    """
+
+    def __init__(self, rank: int, message: str) -> None:
+        super().__init__(f"Rank {rank}: {message}")
+        self.rank = rank
+
+
+class FencedError(ResumableSchedError, RuntimeError):
+    """Say that a newer start of the job has taken over the checkpoints; this process must stop.
+
+    Attributes:
+        host: Where the newer job runs; empty if its claim cannot be read.
+        pid: Its process.
+        command: Its command line.
+        started: When it claimed, ISO 8601 in UTC.
+    """
+
+    def __init__(self, url: str, *, host: str = "", pid: int = 0, command: str = "", started: str = "") -> None:
+        owner = f"process {pid} on {host}, since {started}: {command}" if host else "its claim cannot be read"
+        super().__init__(
+            f"{url} was taken over by a newer start of the job ({owner}). This process no longer commits or deletes "
+            "checkpoints there; stop it, or stop the other one and start this one again."
+        )
+        self.host = host
+        self.pid = pid
+        self.command = command
+        self.started = started
+
+
+class CheckpointError(ResumableSchedError, OSError):
+    """Be the base of what is wrong with stored checkpoints."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """Say that stored bytes are not the ones that were written.
+
+    Attributes:
+        file: The damaged or missing file, relative to the checkpoint URL.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+
+
+class IncompleteCheckpointError(CheckpointError, FileNotFoundError):
+    """Say that there is no complete checkpoint where one was asked for, and what there is instead."""
