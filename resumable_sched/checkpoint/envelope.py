@@ -3,7 +3,7 @@ r"""The fixed envelope of every JSON file in a checkpoint URL.
 The file is one JSON object whose frame is fixed byte by byte, so that any change of any bit, and any byte too many,
 shows::
 
-    {"format":"resumable_sched/1","kind":"manifest","xxh3_128":"<32 hex digits of the body>","body":<body>}\\n
+    {"format":"resumable_sched/1","kind":"manifest","xxh3_128":"<32 hex digits of the body>","body":<body>}\n
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def seal(kind: str, body: object) -> bytes:
     r"""Return the bytes of a file of *kind* with *body*, anything that msgspec can write as JSON.
 
     >>> seal("claim", {"pid": 7})
-    b'{"format":"resumable_sched/1","kind":"claim","xxh3_128":"976ada203ce675155b579643ab867801","body":{"pid":7}}\\n'
+    b'{"format":"resumable_sched/1","kind":"claim","xxh3_128":"976ada203ce675155b579643ab867801","body":{"pid":7}}\n'
     """
     content = msgspec.json.encode(body)
     return _head(kind) + xxhash.xxh3_128_hexdigest(content).encode() + b'","body":' + content + _END

@@ -261,7 +261,7 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     r"""Return the memory of a contiguous CPU tensor of any dtype, not a copy.
 
     >>> bytes(bytes_of(torch.tensor([1, 256], dtype=torch.int16)))
-    b'\\x01\\x00\\x00\\x01'
+    b'\x01\x00\x00\x01'
     """
     if tensor.numel() == 0:
         return memoryview(b"")

@@ -205,7 +205,7 @@ class FsspecStorage:
         with contextlib.suppress(FileExistsError):
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         if size <= _ONE_REQUEST:
-            self._fs.pipe_file(path, b"".join(parts))
+            self._put(path, b"".join(parts))
             return
         file = self._fs.open(path, "wb")
         try:
@@ -218,6 +218,16 @@ class FsspecStorage:
             file.closed = True
             raise
         file.close()
+
+    def _put(self, path: str, content: bytes) -> None:
+        try:
+            self._fs.pipe_file(path, content)
+        except OSError:
+            # The request may have been carried out and only its answer lost: what is there decides.
+            with contextlib.suppress(Exception):
+                if self._fs.cat_file(path) == content:
+                    return
+            raise
 
     def read(self, key: str) -> bytes:
         """Download the object."""

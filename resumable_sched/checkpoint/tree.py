@@ -54,15 +54,16 @@ def join(*parts: object) -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be written to any file
 
 
-def flatten(state: object, *path: str) -> tuple[JSON, dict[str, torch.Tensor]]:
+def flatten(state: object, *path: str, prefix: str = "") -> tuple[JSON, dict[str, torch.Tensor]]:
     """Take *state* apart into a JSON tree and the tensors that it refers to, which are not copied.
 
     Args:
         state: The tree: tensors, arrays, numbers, strings, bytes, None, in dicts, lists and tuples.
         path: The names that lead to it, such as the key in the manager's state.
+        prefix: What the stored names of its tensors begin with.
 
     Returns:
-        The tree, and the tensors by their `join` path.
+        The tree, and the tensors by stored name: *prefix*, then the `join` of the path.
 
     Raises:
         UnstorableError: If there is anything else in it; nothing was written then.
@@ -71,7 +72,7 @@ def flatten(state: object, *path: str) -> tuple[JSON, dict[str, torch.Tensor]]:
     ({'step': 3, 'lr': {'$tuple': [0.1, {'$float': 'inf'}]}}, {})
     """
     tensors: dict[str, torch.Tensor] = {}
-    return _Flattener(tensors).encode(state, tuple(path)), tensors
+    return _Flattener(tensors, prefix).encode(state, tuple(path)), tensors
 
 
 def unflatten(tree: JSON, tensors: Mapping[str, torch.Tensor]) -> Any:  # noqa: ANN401 - any state
@@ -118,8 +119,9 @@ def tensor_names(tree: JSON) -> list[str]:
 
 
 class _Flattener:
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+    def __init__(self, tensors: dict[str, torch.Tensor], prefix: str) -> None:
         self._tensors = tensors
+        self._prefix = prefix
         self._open: set[int] = set()
 
     def encode(self, value: object, path: tuple[object, ...]) -> JSON:
@@ -139,7 +141,7 @@ class _Flattener:
         raise UnstorableError(_show(path), f"{kind.__module__}.{kind.__qualname__}", _remedy(value))
 
     def _keep(self, tensor: torch.Tensor, path: tuple[object, ...]) -> str:
-        name = join(*path)
+        name = self._prefix + join(*path)
         while name in self._tensors:  # keys 1 and "1" of one dict; no escaped name ends in a tilde
             name += "~"
         self._tensors[name] = tensor

@@ -1,0 +1,263 @@
+"""What there is at a URL, as users see it: one `Checkpoint` for each attempt, and the notes that come later."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+import xxhash
+
+from resumable_sched.checkpoint.envelope import seal, unseal
+from resumable_sched.checkpoint.lineage import Claim, Note, eligible, now
+from resumable_sched.checkpoint.manifest import (
+    INCARNATIONS,
+    Folder,
+    Manifest,
+    Survey,
+    load_manifest,
+    read_manifest,
+    survey,
+    wrong_files,
+)
+from resumable_sched.checkpoint.tree import flatten, unflatten
+from resumable_sched.errors import CorruptCheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from resumable_sched.checkpoint.storage import Storage
+
+__all__ = ["Checkpoint", "Problem", "describe", "examine", "quarantine", "record_metrics"]
+
+_log = logging.getLogger(__name__)
+_BLOCK: Final = 16 * 2**20  # bytes read at once while verifying
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint at a URL.
+
+    Attributes:
+        iteration: At which it was saved.
+        save_id: What no other attempt is called.
+        incarnation: The number of the start of the job that wrote it.
+        status: ``"complete"``, ``"partial"`` (the job died while writing it) or ``"corrupt"``.
+        reason: Why it is not complete; empty if it is.
+        current: False for one of a branch that was left by restoring an older one, or by a job that had been replaced.
+        size: In bytes.
+        files: How many files it has.
+        world_size: How many ranks wrote it; 0 if that is unknown.
+        created: When, ISO 8601 in UTC; empty if that is unknown.
+        parent: The save id of the checkpoint before it.
+        metrics: What was given to `save` and `record`.
+        summaries: What each object's ``summary()`` said, by name.
+        rejected: For a restored one: the newer checkpoints that were set aside, with the reason, by save id.
+    """
+
+    iteration: int
+    save_id: str
+    incarnation: int
+    status: Literal["complete", "partial", "corrupt"]
+    reason: str = ""
+    current: bool = True
+    size: int = 0
+    files: int = 0
+    world_size: int = 0
+    created: str = ""
+    parent: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    summaries: Mapping[str, Any] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One damaged or missing file.
+
+    Attributes:
+        file: Relative to the URL.
+        reason: What is wrong with it.
+        save_id: The checkpoint it belongs to; None for files about the whole run.
+    """
+
+    file: str
+    reason: str
+    save_id: str | None = None
+
+
+class _Quarantine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    file: str
+    reason: str
+    host: str
+    found: str
+
+
+def describe(storage: Storage, view: Survey | None = None) -> list[Checkpoint]:
+    """Return every checkpoint at the URL, oldest first, judged by its manifest and the sizes of its files."""
+    view = view or survey(storage)
+    current = {folder.save_id for folder in eligible(storage, view)}
+    return [_describe(storage, folder, current=folder.save_id in current) for folder in view.folders]
+
+
+def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint:
+    known: dict[str, Any] = {
+        "iteration": folder.iteration,
+        "save_id": folder.save_id,
+        "incarnation": folder.incarnation,
+        "size": folder.size,
+        "files": len(folder.files),
+    }
+    if not folder.committed:
+        return Checkpoint(**known, status="partial", reason="manifest.json is missing: the job died while writing it")
+    try:
+        manifest = load_manifest(storage, folder)
+    except (CorruptCheckpointError, FileNotFoundError) as error:
+        return Checkpoint(**known, status="corrupt", reason=_within(folder, error), current=current)
+    reason = _quarantined(storage, folder)
+    return Checkpoint(
+        **known,
+        status="corrupt" if reason else "complete",
+        reason=reason,
+        current=current,
+        **facts(storage, folder, manifest),
+    )
+
+
+def facts(storage: Storage, folder: Folder, manifest: Manifest) -> dict[str, Any]:
+    """Return the fields of a `Checkpoint` that its manifest and its notes know."""
+    return {
+        "world_size": manifest.world_size,
+        "created": manifest.created,
+        "parent": manifest.parent,
+        "metrics": metrics_of(storage, folder, manifest),
+        "summaries": unflatten(manifest.summaries, {}),
+    }
+
+
+def _within(folder: Folder, error: Exception) -> str:
+    return str(error).removeprefix(f"{folder.name}/")
+
+
+def metrics_of(storage: Storage, folder: Folder, manifest: Manifest) -> dict[str, float]:
+    """Return the metrics that were saved with the checkpoint and recorded since; later ones win."""
+    metrics: dict[str, float] = dict(unflatten(manifest.metrics, {}))
+    for name in sorted(folder.files):
+        if name.startswith("metrics-"):
+            try:
+                metrics |= unflatten(_read(storage, f"{folder.name}/{name}", "metrics", dict[str, Any]), {})
+            except CorruptCheckpointError as error:
+                _log.warning("%s is damaged and is ignored: %s", error.file, error.reason)
+    return metrics
+
+
+def record_metrics(storage: Storage, folder: Folder, metrics: Mapping[str, float]) -> None:
+    """Write metrics beside the manifest."""
+    earlier = sum(name.startswith("metrics-") for name in folder.files)
+    content = seal("metrics", flatten(plain_metrics(metrics))[0])
+    storage.write(f"{folder.name}/metrics-{earlier:06d}-{uuid.uuid4().hex[:12]}.json", [content], len(content))
+
+
+def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return *metrics* with plain floats.
+
+    Raises:
+        TypeError: If one of them is not a number, by its name.
+    """
+    plain = {}
+    for name, value in (metrics or {}).items():
+        try:
+            plain[str(name)] = float(value)
+        except (TypeError, ValueError):
+            kind = type(value).__name__
+            raise TypeError(f"`metrics[{name!r}]` must be a number, but is a {kind} instead.") from None
+    return plain
+
+
+def quarantine(storage: Storage, folder: Folder, error: CorruptCheckpointError) -> None:
+    """Leave a note that a checkpoint failed to verify. For people: it is listed, but no restore believes it."""
+    content = seal("quarantine", _Quarantine(error.file, error.reason, platform.node(), now()))
+    try:
+        storage.write(f"{folder.name}/quarantine-{uuid.uuid4().hex[:12]}.json", [content], len(content))
+    except OSError:
+        _log.warning("The note that %s is damaged could not be written.", folder.name, exc_info=True)
+
+
+def _quarantined(storage: Storage, folder: Folder) -> str:
+    for name in folder.files:
+        if name.startswith("quarantine-"):
+            try:
+                note = _read(storage, f"{folder.name}/{name}", "quarantine", _Quarantine)
+            except CorruptCheckpointError:
+                continue
+            return f"{note.file.removeprefix(f'{folder.name}/')}: {note.reason} (found by {note.host}, {note.found})"
+    return ""
+
+
+def examine(
+    storage: Storage, iteration: int | None = None, on_read: Callable[[int], None] = lambda _: None
+) -> Iterator[Problem]:
+    """Read every byte at the URL and yield each damaged or missing file.
+
+    Args:
+        storage: What to examine.
+        iteration: Only the checkpoints of this iteration, and the files about the whole run.
+        on_read: Told the number of bytes after each read.
+    """
+    view = survey(storage)
+    for claim in view.claims:
+        yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.json", "claim", Claim, None)
+        if claim in view.notes:
+            yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.resumed.json", "resumed", Note, None)
+    for folder in view.folders:
+        if iteration is None or folder.iteration == iteration:
+            yield from _examine_folder(storage, folder, on_read)
+
+
+def _examine_folder(storage: Storage, folder: Folder, on_read: Callable[[int], None]) -> Iterator[Problem]:
+    for name in sorted(folder.files):
+        kind = name.partition("-")[0]
+        if kind in ("metrics", "quarantine"):
+            body_type: Any = dict[str, Any] if kind == "metrics" else _Quarantine
+            yield from _examine_json(storage, f"{folder.name}/{name}", kind, body_type, folder.save_id)
+    if not folder.committed:
+        return
+    try:
+        manifest = read_manifest(storage, folder)
+    except CorruptCheckpointError as error:
+        yield Problem(error.file, error.reason, folder.save_id)
+        return
+    wrong = {error.file: error.reason for error in wrong_files(manifest, folder)}
+    for file, record in manifest.files.items():
+        key = f"{folder.name}/{file}"
+        if key in wrong:
+            yield Problem(key, wrong[key], folder.save_id)
+        elif (digest := _digest(storage, key, record.size, on_read)) != record.xxh3_128:
+            yield Problem(key, f"its checksum is {digest} instead of {record.xxh3_128}", folder.save_id)
+
+
+def _digest(storage: Storage, key: str, size: int, on_read: Callable[[int], None]) -> str:
+    digest = xxhash.xxh3_128()
+    block = memoryview(bytearray(min(size, _BLOCK)))
+    for offset in range(0, size, _BLOCK):
+        part = block[: min(_BLOCK, size - offset)]
+        count = storage.read_into(key, offset, part)
+        digest.update(part[:count])
+        on_read(count)
+    return digest.hexdigest()
+
+
+def _examine_json(storage: Storage, key: str, kind: str, body_type: Any, save_id: str | None) -> Iterator[Problem]:  # noqa: ANN401 - a type
+    try:
+        _read(storage, key, kind, body_type)
+    except FileNotFoundError:
+        yield Problem(key, "it is missing", save_id)
+    except CorruptCheckpointError as error:
+        yield Problem(key, error.reason, save_id)
+
+
+def _read(storage: Storage, key: str, kind: str, body_type: Any) -> Any:  # noqa: ANN401 - a type and its instance
+    return unseal(key, kind, storage.read(key), body_type)

@@ -1,0 +1,115 @@
+"""Incarnations: which start of the job may write, and which checkpoints count.
+
+Every start of the job that writes makes a claim, numbered one higher than the highest it sees. Whoever sees a higher
+claim than its own has been replaced. A job that restores also leaves a note: what it resumed from and which older
+checkpoints it saw. A checkpoint that a replaced job manages to write after that is in no note, and no reader takes
+it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import uuid
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from resumable_sched.checkpoint.envelope import seal, unseal
+from resumable_sched.checkpoint.manifest import INCARNATIONS, Folder, Survey, claim_order, survey
+from resumable_sched.errors import CorruptCheckpointError, FencedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resumable_sched.checkpoint.storage import Storage
+
+__all__ = ["Claim", "Note", "claim_url", "eligible", "now", "require_newest", "write_note"]
+
+_log = logging.getLogger(__name__)
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who made a claim; for people, nothing is decided by it."""
+
+    host: str
+    pid: int
+    command: str
+    started: str
+
+
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an incarnation resumed from, and the older checkpoints that count for it, by save id."""
+
+    parent: str | None
+    seen: list[str]
+
+
+def now() -> str:
+    """Return the time in UTC, for people; nothing is ordered by it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def claim_url(storage: Storage) -> str:
+    """Make a claim that is the highest one, and return its name."""
+    body = Claim(platform.node(), os.getpid(), " ".join(sys.orig_argv), now())
+    content = seal("claim", body)
+    while True:
+        claims = survey(storage).claims
+        number = claim_order(claims[-1])[0] + 1 if claims else 1
+        mine = f"{number:06d}-{uuid.uuid4().hex[:12]}"
+        storage.write(f"{INCARNATIONS}/{mine}.json", [content], len(content))
+        # Somebody may have claimed the same number at the same time. The greater name wins; the other one goes higher.
+        if survey(storage).claims[-1] == mine:
+            return mine
+
+
+def require_newest(storage: Storage, mine: str) -> None:
+    """Check that nobody has claimed the URL since.
+
+    Raises:
+        FencedError: With what is known about the newer claim.
+    """
+    names = (key.rpartition("/")[2].partition(".")[0] for key in storage.list(INCARNATIONS))
+    newest = max(names, key=claim_order, default=mine)
+    if claim_order(newest) <= claim_order(mine):
+        return
+    try:
+        key = f"{INCARNATIONS}/{newest}.json"
+        owner = unseal(key, "claim", storage.read(key), Claim)
+    except (OSError, CorruptCheckpointError):  # an unreadable claim still counts, by its name
+        raise FencedError(storage.url) from None
+    raise FencedError(storage.url, host=owner.host, pid=owner.pid, command=owner.command, started=owner.started)
+
+
+def write_note(storage: Storage, mine: str, parent: Folder | None, seen: Sequence[Folder]) -> None:
+    """Say what the incarnation resumed from, and which older checkpoints it saw."""
+    content = seal("resumed", Note(parent.save_id if parent else None, [folder.save_id for folder in seen]))
+    storage.write(f"{INCARNATIONS}/{mine}.resumed.json", [content], len(content))
+
+
+def eligible(storage: Storage, view: Survey) -> list[Folder]:
+    """Return the committed checkpoints that count, oldest first.
+
+    Those are the ones of the newest incarnation, and of older ones what its note lists. An incarnation without a note
+    (it never restored, or died before it had picked) takes nothing away.
+    """
+    committed = [folder for folder in view.folders if folder.committed]
+    for claim in reversed(view.claims):
+        if claim in view.notes and (note := read_note(storage, claim)) is not None:
+            seen = set(note.seen)
+            return [it for it in committed if claim_order(it.claim) >= claim_order(claim) or it.save_id in seen]
+    return committed
+
+
+def read_note(storage: Storage, claim: str) -> Note | None:
+    """Return the note of *claim*; None, and a warning in the log, if it is damaged."""
+    key = f"{INCARNATIONS}/{claim}.resumed.json"
+    try:
+        return unseal(key, "resumed", storage.read(key), Note)
+    except CorruptCheckpointError as error:
+        _log.warning("%s is damaged and is ignored: %s", key, error.reason)
+        return None

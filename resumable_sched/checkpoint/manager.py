@@ -1,0 +1,443 @@
+"""`CheckpointManager`: save and restore everything that a run is made of."""
+
+from __future__ import annotations
+
+import logging
+import operator
+import threading
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+import msgspec
+
+from resumable_sched.checkpoint.catalog import (
+    Checkpoint,
+    Problem,
+    describe,
+    examine,
+    facts,
+    metrics_of,
+    plain_metrics,
+    record_metrics,
+)
+from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest, write_note
+from resumable_sched.checkpoint.manifest import (
+    INCARNATIONS,
+    MANIFEST,
+    Folder,
+    claim_order,
+    read_manifest,
+    save_manifest,
+    survey,
+)
+from resumable_sched.checkpoint.objects import adapt
+from resumable_sched.checkpoint.restoring import Request, Restored, restore
+from resumable_sched.checkpoint.retention import Candidate, Retention
+from resumable_sched.checkpoint.saving import Prepared, Report, assemble, prepare, write
+from resumable_sched.checkpoint.staging import HostCopy, Save, Writer
+from resumable_sched.checkpoint.storage import Storage, open_storage
+from resumable_sched.checkpoint.tree import JSON, flatten
+from resumable_sched.distributed.ranks import Ranks, current_ranks, from_rank_zero, gather
+from resumable_sched.errors import FencedError, IncompleteCheckpointError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+    from types import TracebackType
+
+    import torch.distributed as dist
+    from typing_extensions import Self
+
+__all__ = ["CheckpointManager", "load"]
+
+_log = logging.getLogger(__name__)
+_LARGEST_ITERATION: Final = 10**12
+_writers: weakref.WeakValueDictionary[tuple[str, int], CheckpointManager] = weakref.WeakValueDictionary()
+_writers_lock: Final = threading.Lock()
+
+
+@final
+class CheckpointManager:
+    """Save a run's state at a URL, and restore it after any interruption.
+
+    ::
+
+        state = {"model": model, "optimizer": optimizer, "schedule": group, "rng": RNGState(), "loader": loader}
+        with CheckpointManager("s3://bucket/run", state, retention=Retention(keep_last=3)) as manager:
+            manager.restore()
+            ...
+            manager.save(group.iteration)
+
+    A checkpoint exists when its manifest does, which is written last. A restore takes the newest one that verifies on
+    all ranks. A start of the job that was replaced by a newer one commits nothing any more (`FencedError`).
+
+    All ranks make the manager and call `save`, `restore`, `wait`, `record` and `close` together.
+
+    Args:
+        url: A local path, any URL that fsspec knows, or a `Storage`. One URL is for one run.
+        state: What to save, by name: anything with ``state_dict`` and ``load_state_dict`` (modules, DDP modules,
+            optimizers, schedulers, scalers, loaders, your own), and plain values, which a restore puts back into this
+            dict. An object's attribute ``per_rank`` says whether each rank has its own state (True) or all have the
+            same (False); see ``docs/checkpoints.md`` for those without. A ``summary()`` is stored for people to read.
+        retention: Which checkpoints to keep; None keeps all.
+        storage_options: What the fsspec file system takes.
+        process_group: Which ranks take part; None for all.
+        asynchronous: Copy the state and write it in the background. Errors are raised at the next call.
+        read_only: Never write anything: no claim, no save.
+
+    Raises:
+        ValueError: If the URL or the names in *state* are not usable.
+        RuntimeError: If this process already has an open manager that writes to this URL.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str] | Storage,
+        state: MutableMapping[str, Any],
+        *,
+        retention: Retention | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        process_group: dist.ProcessGroup | Ranks | None = None,
+        asynchronous: bool = True,
+        read_only: bool = False,
+    ) -> None:
+        _require_names(state)
+        self._state = state
+        self._storage = _storage_of(url, storage_options)
+        self._ranks = _ranks_of(process_group)
+        self._retention = retention
+        self._asynchronous = asynchronous
+        self._read_only = read_only
+        self._claim: str | None = None
+        self._attempt = 0
+        self._parent: str | None = None
+        self._writer = Writer()
+        self._host_copy = HostCopy()
+        self._closed = False
+        self._metrics: dict[str, dict[str, float]] = {}
+        if not read_only:
+            self._register()
+            # The writer thread talks to the other ranks on a channel of its own.
+            self._writer_ranks = self._ranks.fork()
+
+    def _register(self) -> None:
+        key = (self._storage.url, self._ranks.rank)
+        with _writers_lock:
+            other = _writers.get(key)
+            if other is not None and not other._closed:  # noqa: SLF001 - of its own class
+                raise RuntimeError(
+                    f"{self._storage.url} already has an open manager in this process that writes to it. Close that one "
+                    "first, or pass read_only=True to look only."
+                )
+            _writers[key] = self
+
+    @property
+    def url(self) -> str:
+        """Return where the checkpoints are."""
+        return self._storage.url
+
+    def save(self, iteration: int, metrics: Mapping[str, float] | None = None, *, block: bool = False) -> Save:
+        """Save the state; a collective.
+
+        A save that is still under way is waited for first.
+
+        Args:
+            iteration: How many optimizer updates are done. The same iteration may be saved again.
+            metrics: Numbers about it, for `Retention.keep_best` and for listings; rank 0's count.
+            block: Return only when the checkpoint is committed.
+
+        Returns:
+            A handle with ``wait()`` and ``done``.
+
+        Raises:
+            UnstorableError: If the state holds what cannot be stored without pickle; nothing was written.
+            RankError: If the ranks' states do not agree, or another rank failed.
+            FencedError: If a newer start of the job has taken over the URL.
+            Exception: Whatever stopped the save before this one.
+            ValueError: If *iteration* is not usable.
+            TypeError: If a metric is not a number.
+        """
+        self._require_writable()
+        self._writer.settle()
+        iteration = _require_iteration(iteration)
+        stored_metrics = flatten(plain_metrics(metrics), "metrics")[0]
+        prepared = prepare(self._ranks, {name: adapt(name, self._state) for name in self._state}, iteration)
+        if self._claim is None:
+            self._claim = from_rank_zero(self._ranks, lambda: claim_url(self._storage).encode()).decode()
+        self._attempt += 1
+        folder = Folder(iteration, self._claim, self._attempt)
+        summaries = self._summaries() if self._ranks.rank == 0 else {}
+        finish = partial(self._write_and_commit, folder, prepared, stored_metrics, summaries)
+        save = Save(iteration)
+        if self._asynchronous:
+            self._host_copy.fill(prepared.layout, prepared.tensors)
+            self._writer.start(save, finish)
+        else:
+            save.run(finish)
+        if block or not self._asynchronous:
+            self._writer.settle()
+            save.wait()
+        return save
+
+    def _write_and_commit(self, folder: Folder, prepared: Prepared, metrics: JSON, summaries: JSON) -> None:
+        ranks = self._writer_ranks
+        content = self._host_copy.content if self._asynchronous else None
+
+        def write_shard() -> bytes:
+            return msgspec.json.encode(write(self._storage, folder, ranks.rank, prepared, content))
+
+        replies = gather(ranks, write_shard)
+
+        def commit() -> bytes:
+            reports = [msgspec.json.decode(reply, type=Report) for reply in replies]
+            manifest = assemble(folder, prepared, reports, parent=self._parent, metrics=metrics, summaries=summaries)
+            require_newest(self._storage, folder.claim)
+            save_manifest(self._storage, folder, manifest)
+            # A job that claimed before the manifest was there may not have seen it, and goes on from an older one.
+            require_newest(self._storage, folder.claim)
+            return b""
+
+        from_rank_zero(ranks, commit)
+        self._parent = folder.save_id
+        if ranks.rank == 0 and self._retention is not None:
+            try:
+                self._retire(folder, self._retention)
+            except (OSError, FencedError):
+                # The checkpoint is committed, and that is what the caller asked for; the next save tries again.
+                _log.exception("Old checkpoints of %s could not be deleted.", self.url)
+
+    def _summaries(self) -> dict[str, Any]:
+        found = {
+            name: value.summary() for name, value in self._state.items() if callable(getattr(value, "summary", None))
+        }
+        return {name: flatten(summary, name, "summary")[0] for name, summary in found.items()}
+
+    def _retire(self, newest: Folder, retention: Retention) -> None:
+        """Delete what need not be kept and what died jobs have left; manifests first, so that nothing is half there."""
+        view = survey(self._storage)
+        current = {folder.save_id for folder in eligible(self._storage, view)}
+        committed = [folder for folder in view.folders if folder.committed]
+        with_metrics = retention.keep_best is not None
+        candidates = [
+            Candidate(it, it.save_id in current, self._metrics_of(it) if with_metrics else {}) for it in committed
+        ]
+        left_behind = [it for it in view.folders if not it.committed and it.order < newest.order]
+        for folder in [*retention.doomed(candidates), *left_behind]:
+            if folder != newest:
+                require_newest(self._storage, newest.claim)
+                self._storage.delete(f"{folder.name}/{MANIFEST}")
+                self._storage.delete_folder(folder.name)
+        oldest = min((claim_order(folder.claim) for folder in survey(self._storage).folders), default=None)
+        for claim in view.claims:
+            # A claim of which nothing is left decides nothing any more: newer ones outrank it.
+            if oldest is not None and claim_order(claim) < oldest:
+                self._storage.delete(f"{INCARNATIONS}/{claim}.json")
+                self._storage.delete(f"{INCARNATIONS}/{claim}.resumed.json")
+
+    def _metrics_of(self, folder: Folder) -> Mapping[str, float]:
+        try:
+            return metrics_of(self._storage, folder, read_manifest(self._storage, folder))
+        except OSError:  # a damaged one has no metrics, and is nobody's best
+            return {}
+
+    def restore(
+        self, iteration: int | None = None, *, strict: bool = True, only: Iterable[str] | None = None
+    ) -> Checkpoint | None:
+        """Restore the newest checkpoint that verifies on all ranks; a collective.
+
+        Tensors are read in place into the live ones. Nothing is touched before it is known that the state fits, and no
+        object is loaded before every rank has verified all that it read.
+
+        Args:
+            iteration: Restore this iteration instead; later checkpoints no longer count then.
+            strict: Raise if something was saved and is not restored, or is expected and was not saved; False warns.
+            only: Restore these names only, and leave the other objects as they are.
+
+        Returns:
+            What was restored; None if nothing was ever committed here.
+
+        Raises:
+            StateMismatchError: If the saved state does not fit; nothing was changed.
+            IncompleteCheckpointError: If there are checkpoints, but none verifies, or none of *iteration*.
+            ValueError: If *only* has a name that is not in the state.
+        """
+        self._require_open()
+        self._writer.settle()
+        names = list(self._state) if only is None else _require_known(only, self._state)
+        if not self._read_only:
+            self._claim = from_rank_zero(self._ranks, lambda: claim_url(self._storage).encode()).decode()
+            self._attempt = 0
+        request = Request(
+            adapters={name: adapt(name, self._state) for name in names},
+            iteration=None if iteration is None else _require_iteration(iteration),
+            strict=strict,
+            whole=only is None,
+            read_only=self._read_only,
+        )
+        restored = restore(self._storage, self._ranks, request)
+        if not self._read_only:
+            from_rank_zero(self._ranks, lambda: self._note(restored))
+        if restored is None:
+            return None
+        self._parent = restored.manifest.save_id
+        return self._checkpoint(restored)
+
+    def _note(self, restored: Restored | None) -> bytes:
+        assert self._claim is not None
+        pick = None if restored is None else restored.folder
+        seen: list[Folder] = []
+        if pick is not None:
+            current = eligible(self._storage, survey(self._storage))
+            seen = [it for it in current if it.order <= pick.order and it.iteration <= pick.iteration]
+        write_note(self._storage, self._claim, pick, seen)
+        return b""
+
+    def _checkpoint(self, restored: Restored) -> Checkpoint:
+        folder, manifest = restored.folder, restored.manifest
+        return Checkpoint(
+            iteration=folder.iteration,
+            save_id=folder.save_id,
+            incarnation=folder.incarnation,
+            status="complete",
+            size=sum(record.size for record in manifest.files.values()),
+            files=len(manifest.files) + 1,
+            rejected=restored.rejected,
+            **facts(self._storage, folder, manifest),
+        )
+
+    def record(self, iteration: int, metrics: Mapping[str, float]) -> None:
+        """Add metrics to a checkpoint that is there already, such as those of a validation that came later; a collective.
+
+        Raises:
+            IncompleteCheckpointError: If there is no complete checkpoint of that iteration.
+            TypeError: If a metric is not a number.
+        """
+        self._require_writable()
+        self._writer.settle()
+        plain = plain_metrics(metrics)
+
+        def note() -> bytes:
+            matching = [it for it in eligible(self._storage, survey(self._storage)) if it.iteration == iteration]
+            if not matching:
+                raise IncompleteCheckpointError(f"{self.url} has no complete checkpoint of iteration {iteration}.")
+            record_metrics(self._storage, matching[-1], plain)
+            return b""
+
+        from_rank_zero(self._ranks, note)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return every checkpoint at the URL, oldest first, partial and damaged ones too; any rank may ask."""
+        return describe(self._storage)
+
+    def verify(self, iteration: int | None = None, *, on_read: Callable[[int], None] = lambda _: None) -> list[Problem]:
+        """Read every byte at the URL and return each damaged or missing file; any rank may ask.
+
+        Args:
+            iteration: Only the checkpoints of this iteration.
+            on_read: Told the number of bytes after each read, to show progress.
+        """
+        return list(examine(self._storage, iteration, on_read))
+
+    def wait(self) -> None:
+        """Wait for the save under way, and raise what went wrong with it."""
+        self._writer.settle()
+
+    def close(self) -> None:
+        """Wait for the save under way, raise what went wrong with it, and let go of the URL."""
+        try:
+            self._writer.settle()
+        finally:
+            self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except Exception:  # noqa: BLE001 - the error that ends the block is the one to raise
+            _log.exception("The last save did not end well either.")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"The manager of {self.url} is closed. Make a new one.")
+
+    def _require_writable(self) -> None:
+        self._require_open()
+        if self._read_only:
+            raise RuntimeError(f"The manager of {self.url} was made with read_only=True, so it does not write.")
+
+
+def load(
+    url: str | os.PathLike[str] | Storage,
+    state: MutableMapping[str, Any],
+    iteration: int | None = None,
+    *,
+    strict: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+    process_group: dist.ProcessGroup | Ranks | None = None,
+) -> Checkpoint:
+    """Load the objects in *state* from a checkpoint and write nothing: for evaluation, or from somebody else's run.
+
+    Args:
+        url: Where the checkpoints are.
+        state: What to load, by the name it was saved under; what else was saved is left alone.
+        iteration: Which one; None for the newest that verifies.
+        strict: Raise if an object does not fit in every name; False warns.
+        storage_options: What the fsspec file system takes.
+        process_group: Which ranks take part; None for all.
+
+    Raises:
+        StateMismatchError: If the saved state does not fit; nothing was changed.
+        IncompleteCheckpointError: If there is no complete checkpoint.
+    """
+    manager = CheckpointManager(
+        url, state, storage_options=storage_options, process_group=process_group, read_only=True
+    )
+    checkpoint = manager.restore(iteration, strict=strict, only=list(state))
+    if checkpoint is None:
+        raise IncompleteCheckpointError(f"{manager.url} has no complete checkpoint.")
+    return checkpoint
+
+
+def _storage_of(url: str | os.PathLike[str] | Storage, options: Mapping[str, Any] | None) -> Storage:
+    return cast("Storage", url) if hasattr(url, "read_into") else open_storage(cast("str", url), options)
+
+
+def _ranks_of(group: dist.ProcessGroup | Ranks | None) -> Ranks:
+    return (
+        cast("Ranks", group) if hasattr(group, "all_gather") else current_ranks(cast("dist.ProcessGroup | None", group))
+    )
+
+
+def _require_names(state: Mapping[str, Any]) -> None:
+    if not state:
+        raise ValueError("`state` must name at least one object to save, but is empty.")
+    for name in state:
+        if not isinstance(name, str) or not name or name.startswith(("__", "$")):
+            raise ValueError(f'A name in `state` must be a string like "model", but is {name!r} instead.')
+
+
+def _require_known(names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
+    if isinstance(names, str):
+        raise TypeError(f"`only` must be a list of names, but is the string {names!r} instead.")
+    wanted = list(names)
+    if unknown := [name for name in wanted if name not in state]:
+        raise ValueError(f"`only` must be among {list(state)}, but has {unknown}.")
+    return wanted
+
+
+def _require_iteration(iteration: int) -> int:
+    try:
+        value = operator.index(iteration)
+    except TypeError:
+        raise ValueError(f"`iteration` must be an integer, but is {iteration!r} instead.") from None
+    if not 0 <= value < _LARGEST_ITERATION:
+        raise ValueError(f"`iteration` must be between 0 and {_LARGEST_ITERATION}, but is {value} instead.")
+    return value

@@ -1,0 +1,289 @@
+"""What can be saved: anything with a state dict, and plain values.
+
+An adapter says of one object what to store, which of its tensors are alike on all ranks, which live tensors can be
+read into in place, whether a saved state fits it, and how to load one.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
+
+import torch
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.utils.data import DataLoader, Sampler
+
+from resumable_sched.checkpoint.shards import dtype_of
+from resumable_sched.checkpoint.tree import JSON, flatten, join, tensor_names, unflatten
+from resumable_sched.distributed.rng import RNGState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, MutableMapping
+
+    from typing_extensions import Self
+
+    from resumable_sched.checkpoint.manifest import TensorRecord
+
+__all__ = ["Adapter", "Collected", "Fit", "Sharing", "adapt"]
+
+
+class Sharing(Enum):
+    """Whose an object's state is."""
+
+    REPLICATED = "replicated"
+    """All ranks have the same; it is stored once. That they do is checked, but for the values of tensors."""
+    PER_RANK = "per rank"
+    """Each rank has its own, and gets it back."""
+    FOUND_OUT = "found out"
+    """Stored once where all ranks have the same, and per rank where not."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One object's state, ready to be stored."""
+
+    tree: JSON
+    tensors: Mapping[str, torch.Tensor]
+    rank_zero: frozenset[str] = frozenset()
+    """The tensors that differ between ranks although the object is replicated; rank 0's count."""
+
+
+@dataclass
+class Fit:
+    """How a saved state and a live object differ."""
+
+    missing: list[str] = field(default_factory=list)
+    """Expected, but not saved."""
+    unexpected: list[str] = field(default_factory=list)
+    """Saved, but with no place to go."""
+    wrong: list[str] = field(default_factory=list)
+    """Sentences about what cannot be loaded at all."""
+
+    def __iadd__(self, other: Fit) -> Self:
+        self.missing += other.missing
+        self.unexpected += other.unexpected
+        self.wrong += other.wrong
+        return self
+
+
+class Adapter(Protocol):
+    """One object of the state, as the checkpoint sees it."""
+
+    sharing: Sharing
+    last: bool
+    """Whether it is loaded after all others: nothing may draw from a generator that was set."""
+
+    def collect(self, prefix: str = "") -> Collected:
+        """Return the state now, not copied, with *prefix* before each tensor's name.
+
+        Raises:
+            UnstorableError: If it holds what cannot be stored.
+        """
+
+    def live(self) -> Mapping[str, torch.Tensor]:
+        """Return the live tensors that a restore may write into, by stored name."""
+
+    def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
+        """Compare a saved state with the object; nothing is changed.
+
+        Raises:
+            Exception: Whatever the object's own ``check_state_dict`` raises.
+        """
+
+    def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Load the state."""
+
+
+def adapt(name: str, holder: MutableMapping[str, Any]) -> Adapter:
+    """Return the adapter of ``holder[name]``."""
+    value = holder[name]
+    if isinstance(value, torch.nn.Module):
+        return _Module(name, value)
+    if isinstance(value, torch.optim.Optimizer):
+        return _Optimizer(name, value)
+    if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
+        return _Stateful(name, value)
+    return _Value(name, holder)
+
+
+def _misfits(live: Mapping[str, torch.Tensor], records: Mapping[str, TensorRecord]) -> Iterator[str]:
+    for name, tensor in live.items():
+        record = records.get(name)
+        if record is not None and (record.shape != tuple(tensor.shape) or dtype_of(record.dtype) != tensor.dtype):
+            here = f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
+            yield f"{name} was saved as {record.dtype} of shape {list(record.shape)}, but is {here} here"
+
+
+@final
+class _Module:
+    """A module. Names are stored as if neither DDP nor torch.compile were wrapped around it."""
+
+    sharing = Sharing.REPLICATED
+    last = False
+
+    def __init__(self, name: str, module: torch.nn.Module) -> None:
+        self._name = name
+        self._module = module
+        self._wrappers = sorted(_wrapper_paths(module), key=len, reverse=True)
+
+    def _canonical(self, key: str) -> str:
+        for path in self._wrappers:
+            if key == path or key.startswith(f"{path}."):
+                outer = path.rpartition(".")[0]
+                key = f"{outer}{key[len(path) :]}" if outer else key[len(path) + 1 :]
+        return key
+
+    def _state(self) -> dict[str, Any]:
+        return {self._canonical(key): value for key, value in self._module.state_dict().items()}
+
+    def collect(self, prefix: str = "") -> Collected:
+        state = self._state()
+        tree, tensors = flatten(state, self._name, prefix=prefix)
+        # DDP keeps parameters alike on all ranks. Buffers (BatchNorm's statistics) differ, and evaluation uses rank
+        # 0's.
+        parameters = {self._canonical(name) for name, _ in self._module.named_parameters(remove_duplicate=False)}
+        rank_zero = tensors.keys() - {prefix + join(self._name, name) for name in parameters}
+        # A state dict carries a version per module, by which torch's modules upgrade older states.
+        versions = getattr(self._module.state_dict(), "_metadata", {})
+        canonical = {self._canonical(path): content.get("version") for path, content in versions.items()}
+        return Collected({"state": tree, "versions": flatten(canonical)[0]}, tensors, frozenset(rank_zero))
+
+    def live(self) -> Mapping[str, torch.Tensor]:
+        return {
+            join(self._name, key): value.detach()
+            for key, value in self._state().items()
+            if isinstance(value, torch.Tensor)
+        }
+
+    def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
+        live, saved = self._state().keys(), tree["state"].keys()
+        return Fit(
+            missing=[join(self._name, key) for key in live if key not in saved],
+            unexpected=[join(self._name, key) for key in saved if key not in live],
+            wrong=list(_misfits(self.live(), records)),
+        )
+
+    def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
+        # The tensors are the module's own, already filled; torch skips copying a tensor onto itself. Loading them still
+        # matters: for extra state, for load hooks, and for tensors that could not be filled in place.
+        target = self._module.state_dict()
+        saved = {key: unflatten(item, tensors) for key, item in tree["state"].items()}
+        versions = unflatten(tree["versions"], {})
+        for key in list(target):
+            target[key] = saved.get(self._canonical(key), target[key])
+        for path, content in getattr(target, "_metadata", {}).items():
+            if (version := versions.get(self._canonical(path))) is not None:
+                content["version"] = version
+        self._module.load_state_dict(target)
+
+
+def _wrapper_paths(module: torch.nn.Module) -> Iterator[str]:
+    """Yield the paths of the modules that DDP, DataParallel or torch.compile have wrapped."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # to import it takes a second; who compiled has imported it
+    compiled: type | None = getattr(compiler, "OptimizedModule", None)
+    for path, part in module.named_modules(remove_duplicate=False):
+        if isinstance(part, (DistributedDataParallel, DataParallel)):
+            yield f"{path}.module" if path else "module"
+        elif compiled is not None and isinstance(part, compiled):
+            yield f"{path}._orig_mod" if path else "_orig_mod"
+
+
+@final
+class _Optimizer:
+    """A torch optimizer, whose state is alike on all ranks and is made by its first step."""
+
+    sharing = Sharing.REPLICATED
+    last = False
+
+    def __init__(self, name: str, optimizer: torch.optim.Optimizer) -> None:
+        self._name = name
+        self._optimizer = optimizer
+
+    def collect(self, prefix: str = "") -> Collected:
+        tree, tensors = flatten(self._optimizer.state_dict(), self._name, prefix=prefix)
+        return Collected(tree, tensors)
+
+    def live(self) -> Mapping[str, torch.Tensor]:
+        return self.collect().tensors
+
+    def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
+        saved = [len(group["params"]) for group in tree["param_groups"]]
+        here = [len(group["params"]) for group in self._optimizer.param_groups]
+        if saved != here:
+            return Fit(wrong=[f"{self._name} was saved with param groups of {saved} parameters, but has {here} here"])
+        return Fit(wrong=list(_misfits(self.live(), records)))
+
+    def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._optimizer.load_state_dict(unflatten(tree, tensors))
+
+
+@final
+class _Stateful:
+    """Any other object with ``state_dict`` and ``load_state_dict``.
+
+    Its attribute ``per_rank`` says whose its state is: True for each rank's own, False for one that must be alike on
+    all ranks. Loaders and samplers are per rank; of anything else it is found out at each save.
+    """
+
+    def __init__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any object of the user's
+        self._name = name
+        self._value = value
+        self.last = isinstance(value, RNGState)
+        per_rank = getattr(value, "per_rank", None)
+        if per_rank is None:
+            loads_data = isinstance(value, (DataLoader, Sampler)) or _is_torchdata(value)
+            self.sharing = Sharing.PER_RANK if loads_data else Sharing.FOUND_OUT
+        else:
+            self.sharing = Sharing.PER_RANK if per_rank else Sharing.REPLICATED
+
+    def collect(self, prefix: str = "") -> Collected:
+        tree, tensors = flatten(self._value.state_dict(), self._name, prefix=prefix)
+        return Collected(tree, tensors)
+
+    def live(self) -> Mapping[str, torch.Tensor]:
+        return {}  # what state_dict() returns may be a copy, or may be in use by someone else
+
+    def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
+        if callable(check := getattr(self._value, "check_state_dict", None)):
+            shapes = {name: records[name] for name in tensor_names(tree)}
+            blank = {name: torch.zeros(it.shape, dtype=dtype_of(it.dtype)) for name, it in shapes.items()}
+            check(unflatten(tree, blank))
+        return Fit()
+
+    def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._value.load_state_dict(unflatten(tree, tensors))
+
+
+def _is_torchdata(value: object) -> bool:
+    return any(kind.__module__.partition(".")[0] == "torchdata" for kind in type(value).__mro__)
+
+
+@final
+class _Value:
+    """A plain value: a number, a string, a tensor, or a container of these.
+
+    Loading puts it back into the user's dict.
+    """
+
+    sharing = Sharing.FOUND_OUT
+    last = False
+
+    def __init__(self, name: str, holder: MutableMapping[str, Any]) -> None:
+        self._name = name
+        self._holder = holder
+
+    def collect(self, prefix: str = "") -> Collected:
+        tree, tensors = flatten(self._holder[self._name], self._name, prefix=prefix)
+        return Collected(tree, tensors)
+
+    def live(self) -> Mapping[str, torch.Tensor]:
+        return {}
+
+    def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
+        del tree, records
+        return Fit()
+
+    def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._holder[self._name] = cast("Any", unflatten(tree, tensors))
