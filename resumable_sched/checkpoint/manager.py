@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import msgspec
+import torch.distributed as dist
 
 from resumable_sched.checkpoint.catalog import (
     Checkpoint,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
     from types import TracebackType
 
-    import torch.distributed as dist
     from typing_extensions import Self
 
 __all__ = ["CheckpointManager", "load"]
@@ -127,8 +127,8 @@ class CheckpointManager:
             other = _writers.get(key)
             if other is not None and not other._closed:  # noqa: SLF001 - of its own class
                 raise RuntimeError(
-                    f"{self._storage.url} already has an open manager in this process that writes to it. Close that one "
-                    "first, or pass read_only=True to look only."
+                    f"{self._storage.url} already has an open manager in this process that writes to it. Close that "
+                    "one first, or pass read_only=True to look only."
                 )
             _writers[key] = self
 
@@ -300,14 +300,14 @@ class CheckpointManager:
             save_id=folder.save_id,
             incarnation=folder.incarnation,
             status="complete",
-            size=sum(record.size for record in manifest.files.values()),
-            files=len(manifest.files) + 1,
+            size=folder.size,
+            files=len(folder.files),
             rejected=restored.rejected,
             **facts(self._storage, folder, manifest),
         )
 
     def record(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Add metrics to a checkpoint that is there already, such as those of a validation that came later; a collective.
+        """Add metrics to a checkpoint that is there already, such as those of a later validation; a collective.
 
         Raises:
             IncompleteCheckpointError: If there is no complete checkpoint of that iteration.
@@ -411,9 +411,9 @@ def _storage_of(url: str | os.PathLike[str] | Storage, options: Mapping[str, Any
 
 
 def _ranks_of(group: dist.ProcessGroup | Ranks | None) -> Ranks:
-    return (
-        cast("Ranks", group) if hasattr(group, "all_gather") else current_ranks(cast("dist.ProcessGroup | None", group))
-    )
+    if group is None or isinstance(group, dist.ProcessGroup):
+        return current_ranks(group)
+    return group
 
 
 def _require_names(state: Mapping[str, Any]) -> None:
