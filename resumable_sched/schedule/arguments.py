@@ -1,0 +1,50 @@
+"""Check arguments: each function raises an error that names the argument, the rule and the value."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+__all__ = ["check_number", "sequence", "whole"]
+
+
+def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
+    """Check that *value* is a finite number from *low* to *high*."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"`{name}` must be a number, but is {value!r} instead.")
+    if not math.isfinite(value):
+        raise ValueError(f"`{name}` must be finite, but is {value!r} instead.")
+    if not low <= value <= high:
+        rule = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise ValueError(f"`{name}` must be {rule}, but is {value!r} instead.")
+
+
+def sequence(name: str, value: object) -> tuple[Any, ...]:
+    """Give *value* as a tuple.
+
+    Raises:
+        TypeError: It is no list, or it is a string.
+    """
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise TypeError(f"`{name}` must be a list, but is {value!r} instead.")
+    return tuple(value)
+
+
+def whole(name: str, value: object, minimum: int | None = None) -> int:
+    """Give *value* as an integer; 5.0 is one, 5.5, "5" and True are not.
+
+    >>> whole("begin", 5.0)
+    5
+
+    Raises:
+        TypeError: It is not a whole number.
+        ValueError: It is less than *minimum*.
+    """
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise TypeError(f"`{name}` must be an integer, but is {value!r} instead.")
+    result = operator.index(number)
+    if minimum is not None and result < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}, but is {value!r} instead.")
+    return result

@@ -1,0 +1,241 @@
+"""Compose all schedules of one hyper-parameter into one value for each param group; pure, with no optimizer in sight.
+
+A schedule is an affine map of the value that it receives (`Affine`). Where the result depends only on the position,
+the value is the *fold* of the open maps over the base, in the order in which their windows opened. Where a floor or
+an absolute value may overlap another schedule, the peers' result depends on the path that led there; only there the
+parameter is a *chain*, one float for each group that every tick advances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from resumable_sched.schedule.curves import IDENTITY, Affine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from resumable_sched.schedule.clock import Clock, Opening
+
+__all__ = ["Composition", "Layer", "Schedule", "Unit"]
+
+Unit = Literal["epoch", "iteration"]
+
+
+class Schedule(Protocol):
+    """Be what a composition needs to know of a schedule; all of it is fixed configuration."""
+
+    @property
+    def begin(self) -> int:
+        """Give the tick at which the window opens."""
+
+    @property
+    def span(self) -> int:
+        """Give the ticks from the first to the last one of the window."""
+
+    @property
+    def clock_unit(self) -> Unit:
+        """Give what a tick is."""
+
+    @property
+    def multiplicative(self) -> bool:
+        """Tell whether every map of the window has offset 0, and depends on nothing but its own tick."""
+
+    def at(self, t: int, base: float) -> Affine:
+        """Give the map at local tick *t*."""
+
+    def increment(self, t: int, base: float) -> Affine:
+        """Give the map that leads from the value at local tick ``t - 1`` to that at *t*."""
+
+    def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Give the base that this schedule works with, and the one for the schedules after it in the list."""
+
+
+@dataclass(slots=True, eq=False)
+class Layer:
+    """Be one schedule of a composition, with its clock and the base that it works with."""
+
+    schedule: Schedule
+    clock: Clock
+    base: list[float] = field(default_factory=list)
+
+    @property
+    def local_tick(self) -> int:
+        """Give the tick since the window opened; it stops at the last one of the window, and is negative before it."""
+        return min(self.clock.tick - self.schedule.begin, self.schedule.span)
+
+    @property
+    def in_window(self) -> bool:
+        """Tell whether the clock is inside the window."""
+        return 0 <= self.clock.tick - self.schedule.begin <= self.schedule.span
+
+    def map(self, group: int) -> Affine:
+        """Give the map for param group *group* at the present tick, or the held one after the window."""
+        if self.clock.fold is not None:
+            return Affine(self.clock.fold.scales[group])
+        return self.schedule.at(self.local_tick, self.base[group])
+
+    def increment(self, group: int) -> Affine:
+        """Give what the present tick does to a chain of param group *group*."""
+        if self.clock.fold is not None or not self.in_window:
+            return IDENTITY
+        return self.schedule.increment(self.local_tick, self.base[group])
+
+
+class Composition:
+    """Hold the schedules of one hyper-parameter, in list order, and turn them into values.
+
+    Args:
+        layers: The schedules.
+        base: The value that the user gave the optimizer, one for each param group.
+
+    Attributes:
+        chain: The path-dependent value of each param group; None while the value is a function of the position.
+    """
+
+    def __init__(self, layers: Iterable[Layer], base: Sequence[float]) -> None:
+        self.layers: list[Layer] = []
+        self.base = list(base)
+        self.chain: list[float] | None = None
+        for layer in layers:
+            self.add(layer)
+
+    def add(self, layer: Layer) -> None:
+        """Append *layer*; if its window is open already, its first map acts on the present value.
+
+        Raises:
+            ValueError: A list of values of the schedule has another length than there are param groups, or its
+                position was
+                guessed (``last_step=``) and cannot be, because the value depends on the path.
+        """
+        layers = [*self.layers, layer]
+        bases = _bases(layers, self.base)
+        present = self.values()
+        chained = needs_chain(layers)
+        if chained and any(each.clock.guessed for each in layers):
+            raise ValueError(
+                "`last_step` must be -1 where a schedule with a floor overlaps another one, because the value "
+                "depends on the way "
+                "that led there, which a number cannot tell. Use load_state_dict instead."
+            )
+        self.layers = layers
+        self._set_bases(bases)
+        if chained:
+            self.chain = present
+            self._increment([layer])
+
+    def rebase(self, base: Sequence[float]) -> None:
+        """Take *base* as the value that the user gave, from now on."""
+        bases = _bases(self.layers, base)
+        self.base = list(base)
+        self._set_bases(bases)
+
+    def check_base(self, base: Sequence[float]) -> None:
+        """Raise what :meth:`rebase` would raise."""
+        _bases(self.layers, base)
+
+    def settle(self, chain: Sequence[float] | None, fallback: Sequence[float]) -> None:
+        """Take the path-dependent values after configuration and clocks have been set from outside.
+
+        Args:
+            chain: The values of the chain that was saved, if it was one.
+            fallback: The values from which a chain starts where none was saved.
+        """
+        if needs_chain(self.layers):
+            self.chain = list(fallback if chain is None else chain)
+        else:
+            self.chain = None
+
+    @property
+    def mixed(self) -> bool:
+        """Tell whether the schedules count different things, so that the order of their openings cannot be computed."""
+        return len({layer.schedule.clock_unit for layer in self.layers}) > 1
+
+    def values(self) -> list[float]:
+        """Give the value of each param group at the present ticks."""
+        if self.chain is not None:
+            return list(self.chain)
+        order = self.opened_layers()
+        values = []
+        for group, base in enumerate(self.base):
+            value = base
+            for layer in order:
+                value = layer.map(group)(value)
+            values.append(value)
+        return values
+
+    def opened_layers(self) -> list[Layer]:
+        """Give the layers whose windows have opened, in the order in which they did; ties are in list order."""
+        opened = [layer for layer in self.layers if layer.clock.opened is not None]
+        return sorted(opened, key=lambda layer: layer.clock.opened or (0, 0, 0))
+
+    def tick(self, moved: Sequence[Layer], opening: Callable[[Layer], Opening]) -> None:
+        """Move the clocks of the layers *moved* by one tick.
+
+        Args:
+            moved: Layers of this composition, in list order.
+            opening: Says when it is, for a layer whose window opens with this tick.
+        """
+        for layer in moved:
+            clock = layer.clock
+            clock.tick += 1
+            if clock.opened is None and clock.tick >= layer.schedule.begin:
+                clock.opened = opening(layer)
+            if clock.fold is not None and layer.in_window:
+                clock.fold.pending = True
+        self._increment(moved)
+
+    def rescale(self, layer: Layer, new: Sequence[float | None]) -> None:
+        """Let the plateau *layer* move the value of each param group to that in *new*; None leaves it."""
+        fold = layer.clock.fold
+        if fold is None:
+            raise TypeError("Only a plateau schedule rescales.")
+        for group, (value, after) in enumerate(zip(self.values(), new, strict=True)):
+            if after is None:
+                continue
+            fold.scales[group] *= after / value
+            if self.chain is not None:
+                self.chain[group] = after
+
+    def copy(self) -> Composition:
+        """Give an independent copy, to look ahead with."""
+        twin = Composition((), self.base)
+        twin.layers = [Layer(layer.schedule, layer.clock.copy(), layer.base) for layer in self.layers]
+        twin.chain = None if self.chain is None else list(self.chain)
+        return twin
+
+    def _increment(self, moved: Iterable[Layer]) -> None:
+        if self.chain is None:
+            return
+        for layer in moved:
+            for group, value in enumerate(self.chain):
+                self.chain[group] = layer.increment(group)(value)
+
+    def _set_bases(self, bases: Iterable[list[float]]) -> None:
+        for layer, base in zip(self.layers, bases, strict=True):
+            layer.base = base
+
+
+def _bases(layers: Iterable[Layer], base: Sequence[float]) -> list[list[float]]:
+    bases, present = [], list(base)
+    for layer in layers:
+        own, present = layer.schedule.split_base(present)
+        bases.append(own)
+    return bases
+
+
+def needs_chain(layers: Sequence[Layer]) -> bool:
+    """Tell whether a schedule that is not purely multiplicative may overlap another one of *layers*."""
+    return any(
+        not (one.schedule.multiplicative and other.schedule.multiplicative)
+        and _may_overlap(one.schedule, other.schedule)
+        for index, one in enumerate(layers)
+        for other in layers[:index]
+    )
+
+
+def _may_overlap(one: Schedule, other: Schedule) -> bool:
+    if one.clock_unit != other.clock_unit:
+        return True  # how many iterations an epoch has is only known afterwards
+    return one.begin <= other.begin + other.span and other.begin <= one.begin + one.span

@@ -1,0 +1,237 @@
+"""Keep one owner for each hyper-parameter of each optimizer, and write its values there.
+
+The ledger is the only place that writes into an optimizer. What it reads there is the base, once, and whether
+somebody else has written since. It lives outside the optimizer, in a dict with weak keys, because a copy of an
+optimizer drops foreign attributes; and it refers to the optimizer weakly, so that it does not outlive it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from resumable_sched.schedule.composition import Composition, Layer
+from resumable_sched.schedule.targets import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resumable_sched.schedule.targets import HasParamGroups
+
+__all__ = ["Ledger", "ledger_of", "ledgers_of", "saved_base"]
+
+_LEDGERS: weakref.WeakKeyDictionary[Any, dict[str, Ledger]] = weakref.WeakKeyDictionary()
+
+
+def ledgers_of(optimizer: HasParamGroups) -> dict[str, Ledger]:
+    """Give the ledgers of *optimizer* by the name of their hyper-parameter; empty if it has no schedules."""
+    return dict(_LEDGERS.get(optimizer, {}))
+
+
+def ledger_of(optimizer: HasParamGroups, name: str) -> Ledger:
+    """Give the ledger of one hyper-parameter, made now if it is the first time.
+
+    Raises:
+        TypeError: *optimizer* has no param groups, or cannot be referred to weakly.
+        ValueError: It has no momentum, and *name* asks for it.
+        KeyError: It has no hyper-parameter *name*.
+    """
+    try:
+        known = _LEDGERS.setdefault(optimizer, {})
+    except TypeError as error:
+        raise TypeError(
+            "`optimizer` must be an Optimizer or another hashable object with `param_groups`, but is "
+            f"{optimizer!r} instead."
+        ) from error
+    if name not in known:
+        ledger = Ledger(optimizer, name)
+        if not known:
+            _listen(optimizer)
+        known[name] = ledger
+    return known[name]
+
+
+def _listen(optimizer: HasParamGroups) -> None:
+    """Write our values again whenever the optimizer has loaded a state."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # MMEngine's OptimWrapper delegates to the optimizer inside
+    register = getattr(inner, "register_load_state_dict_post_hook", None)
+    if register is None:
+        return
+    reference = weakref.ref(optimizer)
+
+    def write_again(_: object) -> None:
+        live = reference()
+        if live is not None:
+            for ledger in ledgers_of(live).values():
+                ledger.adopt_groups()
+
+    register(write_again)
+
+
+class Ledger:
+    """Own one hyper-parameter of one optimizer.
+
+    Args:
+        optimizer: Where to write.
+        name: The hyper-parameter.
+
+    Attributes:
+        name: The hyper-parameter.
+        composition: The schedules that act on it.
+        owner: The group that drives them; a dead or empty reference while they are driven one by one.
+    """
+
+    def __init__(self, optimizer: HasParamGroups, name: str) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self.name = name
+        self.target = resolve(optimizer, name)
+        self._key = f"initial_{name}"
+        self._groups = list(optimizer.param_groups)
+        self.composition = Composition((), [self._initial(group) for group in self._groups])
+        self.owner: weakref.ref[Any] | None = None
+        self._openings = 0
+        self._written: list[float] = []
+        self._warned = False
+
+    def _initial(self, group: dict[str, Any]) -> float:
+        """Give the value that the user gave: what is recorded, else the present one."""
+        return float(group[self._key]) if self._key in group else self.target.read(group)
+
+    @property
+    def optimizer(self) -> HasParamGroups:
+        """Give the optimizer.
+
+        Raises:
+            ReferenceError: It is gone.
+        """
+        optimizer = self._optimizer()
+        if optimizer is None:
+            raise ReferenceError(f"The optimizer whose `{self.name}` was scheduled no longer exists.")
+        return optimizer
+
+    @property
+    def driver(self) -> object | None:
+        """Give the group that drives the schedules, if there is one."""
+        return None if self.owner is None else self.owner()
+
+    def next_opening(self, _: object = None) -> tuple[int, int, int]:
+        """Number the openings of schedules that are stepped one by one, in the order in which they happen."""
+        self._openings += 1
+        return (self._openings, 0, 0)
+
+    def note_opening(self, number: int) -> None:
+        """Remember that opening *number* was used, by a state that was loaded."""
+        self._openings = max(self._openings, number)
+
+    def register(self, layer: Layer) -> None:
+        """Let the schedule of *layer* act on the hyper-parameter, after all that are here already.
+
+        Raises:
+            ValueError: A group drives the schedules of this optimizer, or the schedule does not fit.
+        """
+        if self.driver is not None:
+            raise ValueError(
+                f"`schedulers` of a SchedulerGroup must be built before it, but {layer.schedule!r} comes later and "
+                "would act on the "
+                f"same `{self.name}`."
+            )
+        groups = list(self.optimizer.param_groups)
+        if self.composition.layers:
+            self._check_count(len(groups))
+            self._groups = groups
+        else:  # the values may have changed since a schedule that was refused looked at them
+            self._groups = groups
+            self.composition = Composition((), [self._initial(group) for group in groups])
+        if layer.clock.tick >= layer.schedule.begin and layer.clock.opened is None:
+            layer.clock.opened = self.next_opening()
+        self.composition.add(layer)
+        self.record_base()
+        self.write()
+
+    def check(self) -> None:
+        """See whether somebody else has written since, or loaded the optimizer; if so, write our values again.
+
+        Raises:
+            RuntimeError: Param groups were added or removed.
+        """
+        groups = self.optimizer.param_groups
+        self._check_count(len(groups))
+        if any(new is not old for new, old in zip(groups, self._groups, strict=True)):
+            self.adopt_groups()
+            return
+        for index, (group, written) in enumerate(zip(groups, self._written, strict=True)):
+            observed = self.target.read(group)
+            if observed != written and not (math.isnan(observed) and math.isnan(written)):
+                self._warn_foreign(index, observed, written)
+                self.write()
+                return
+
+    def adopt_groups(self) -> None:
+        """Take the param groups of an optimizer that was just loaded for ours, and write our values there."""
+        groups = list(self.optimizer.param_groups)
+        self._check_count(len(groups))
+        self._groups = groups
+        self.record_base()
+        self.write()
+
+    def record_base(self) -> None:
+        """Write the base under ``initial_<name>``, where torch and MMEngine look for it."""
+        for group, base in zip(self._groups, self.composition.base, strict=True):
+            group[self._key] = base
+
+    def write(self) -> list[float]:
+        """Write the present values into the optimizer, and give them."""
+        values = self.composition.values()
+        filled: dict[int, float] = {}
+        for index, (group, value) in enumerate(zip(self._groups, values, strict=True)):
+            tensor = group.get(self.name)
+            if isinstance(tensor, torch.Tensor) and filled.setdefault(id(tensor), value) != value:
+                raise ValueError(
+                    f"`{self.name}` must be a tensor of its own in every param group whose values differ, but "
+                    f"param group {index} "
+                    "shares one with another group."
+                )
+            self.target.write(group, value)
+        self._written = [self.target.read(group) for group in self._groups]
+        return values
+
+    def shows(self, value: float, group: int) -> float:
+        """Give what param group *group* would show if *value* were written there."""
+        return self.target.rounded(self._groups[group], value)
+
+    def _check_count(self, count: int) -> None:
+        if count != len(self._groups):
+            raise RuntimeError(
+                f"`{self.name}` is scheduled for {len(self._groups)} param groups, but the optimizer has {count} "
+                "now. Add param "
+                "groups before the schedulers are built."
+            )
+
+    def _warn_foreign(self, group: int, observed: float, written: float) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"`{self.name}` of param group {group} was set to {observed!r} by other code, but its schedule says "
+            f"{written!r}; the "
+            "schedule's value is written again. Change the schedule instead. This is said once.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def saved_base(ledger: Ledger, saved: Sequence[float], current: Sequence[float]) -> list[bool]:
+    """Tell for each param group whether the saved base holds although ours is another.
+
+    That is so where ours is the value that the optimizer had when it was saved: it was loaded first, and what loaded
+    it dropped the key ``initial_<name>`` (as torch.distributed.checkpoint does).
+    """
+    ours = ledger.composition.base
+    return [
+        base in (before, value, ledger.shows(value, index))
+        for index, (base, before, value) in enumerate(zip(ours, saved, current, strict=True))
+    ]

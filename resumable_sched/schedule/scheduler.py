@@ -1,0 +1,470 @@
+"""Define what a schedule is: frozen configuration, a window, and one clock."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import operator
+import weakref
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
+
+from resumable_sched.schedule import comparison, lone
+from resumable_sched.schedule.arguments import whole
+from resumable_sched.schedule.clock import Clock
+from resumable_sched.schedule.composition import Layer, Unit
+from resumable_sched.schedule.curves import Affine
+from resumable_sched.schedule.ledger import Ledger, ledger_of
+from resumable_sched.schedule.state import SchedulerState, parse, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Self
+
+    from resumable_sched.schedule.targets import HasParamGroups
+
+__all__ = ["DURATION", "FOREVER", "RATE", "ParamScheduler"]
+
+FOREVER: Final = 10**9
+"""The default `end`: as long as training lasts. A group that knows how long that is takes that."""
+
+DURATION: Final[Mapping[str, Any]] = {"convert": "duration"}
+"""Marks a field that counts ticks; `build_iter_from_epoch` multiplies it by the length of an epoch."""
+
+RATE: Final[Mapping[str, Any]] = {"convert": "rate"}
+"""Marks a factor for each tick; `build_iter_from_epoch` takes the root of it."""
+
+LENGTH_OF_TRAINING: Final = "length of training"
+_NOT_CONFIGURATION: Final = frozenset({"optimizer", "by_epoch", "last_step", "verbose"})
+_KNOWN: Final[dict[str, type[ParamScheduler]]] = {}
+
+logger = logging.getLogger("resumable_sched")
+
+
+class _LastStep:
+    """Be the argument `last_step` when it is set, and the local tick when it is read."""
+
+    def __get__(self, scheduler: ParamScheduler | None, owner: type[ParamScheduler] | None = None) -> int:
+        if scheduler is None:
+            return -1  # where dataclasses look for the default
+        return scheduler._local_step()  # noqa: SLF001
+
+    def __set__(self, scheduler: ParamScheduler, value: int) -> None:
+        scheduler.__dict__["_last_step_given"] = value
+
+
+@dataclass(frozen=True, eq=False)
+class ParamScheduler(ABC):
+    """Schedule one hyper-parameter of an optimizer.
+
+    A schedule is a description that does not change, and a clock. Inside its window ``[begin, end)`` it maps the
+    value that the schedules before it give, ``v -> scale * v + offset``; before the window it does nothing, after it
+    the last map is held. All schedules of one hyper-parameter are composed, whether they are stepped one by one (as
+    in MMEngine) or by a `SchedulerGroup`.
+
+    A subclass says :meth:`at`, and nothing else is needed. Its own parameters are dataclass fields that JSON can hold::
+
+        @dataclass(frozen=True, eq=False)
+        class HalveParamScheduler(ParamScheduler):
+            every: int = field(default=10, metadata=DURATION)
+
+            def at(self, t: int, base: float) -> Affine:
+                return Affine(0.5 ** (t // self.every))
+
+    Args:
+        optimizer: A torch optimizer, an MMEngine ``OptimWrapper``, or anything with ``param_groups``.
+        param_name: The key of the hyper-parameter in the param groups; "momentum" is also found in ``betas[0]``.
+        begin: Tick at which the window opens.
+        end: Tick at which it closes. The default is the length of training.
+        by_epoch: Count epochs; otherwise iterations.
+        unit: "epoch" or "iteration"; where it is given it wins over `by_epoch`.
+        last_step: The last tick inside the window that is done already; a position without a state. -1 is the
+            beginning.
+        verbose: Log each value at level INFO to the logger "resumable_sched".
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ValueError: An argument is out of its range.
+        KeyError: The param groups have no `param_name`, or no ``initial_<param_name>`` although `last_step` is given.
+    """
+
+    optimizer: HasParamGroups = field(repr=False)
+    param_name: str
+    _: KW_ONLY
+    begin: int = field(default=0, metadata=DURATION)
+    end: int = field(default=FOREVER, metadata=DURATION)
+    by_epoch: bool = True
+    unit: Unit | None = field(default=None, repr=False)
+    last_step: _LastStep = _LastStep()
+    verbose: bool = field(default=False, repr=False)
+
+    need_val_args: ClassVar[bool] = False
+    """Whether `step` takes the metrics of a validation; MMEngine's hook asks."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init_subclass__(**kwargs)
+        _KNOWN[_type_name(cls)] = cls
+
+    @final
+    def __post_init__(self) -> None:
+        if not isinstance(getattr(self.optimizer, "param_groups", None), list):
+            raise TypeError(
+                "`optimizer` should be an Optimizer, or another object with a list of `param_groups`, but is "
+                f"{self.optimizer!r} "
+                "instead."
+            )
+        self._prepare()
+        step = whole("last_step", self.__dict__["_last_step_given"], minimum=-1)
+        clock = self._new_clock()
+        if step >= 0:
+            key = f"initial_{self.param_name}"
+            for index, group in enumerate(self.optimizer.param_groups):
+                if key not in group:
+                    raise KeyError(
+                        f"param '{key}' is not specified in param_groups[{index}] when resuming an optimizer: "
+                        "`last_step` must be -1 "
+                        f"where the optimizer was never scheduled, but is {step} instead."
+                    )
+            clock.tick = self.begin + step + 1
+            clock.guessed = True
+        self._register(clock)
+
+    # ------------------------------------------------------------------ what a subclass says
+    @abstractmethod
+    def at(self, t: int, base: float) -> Affine:
+        """Give the map of the incoming value at local tick *t*; pure: it reads fields and arguments only.
+
+        Args:
+            t: Ticks since `begin`, from 0 to :attr:`span`. It may jump.
+            base: The initial value of the param group.
+        """
+
+    @property
+    def multiplicative(self) -> bool:
+        """Tell whether :meth:`at` has offset 0 throughout and the factor does not depend on what came before.
+
+        False is always right. True lets the schedule overlap others in closed form.
+        """
+        return False
+
+    def increment(self, t: int, base: float) -> Affine:
+        """Give the map from the value at local tick ``t - 1`` to that at *t*, for a chain.
+
+        A chain is where schedules overlap that are not multiplicative. This is the quotient of the two maps; where
+        nothing of the value before is left to scale, the value starts again from *base*.
+        """
+        now = self.at(t, base)
+        if t == 0:
+            return now
+        before = self.at(t - 1, base)
+        if before.scale == 0.0:
+            return Affine(0.0, now(base))
+        ratio = now.scale / before.scale
+        return Affine(ratio, now.offset - ratio * before.offset)
+
+    def validate(self) -> None:  # noqa: B027 - a family without parameters has nothing to check
+        """Check the fields of the family, and normalise their types (a list becomes a tuple).
+
+        Raises:
+            TypeError: A field is of a wrong type.
+            ValueError: A field is out of its range.
+        """
+
+    def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Give the base that :meth:`at` receives, and the one for later schedules; one-cycle changes them."""
+        return list(base), list(base)
+
+    # ------------------------------------------------------------------ windows
+    @final
+    @property
+    def clock_unit(self) -> Unit:
+        """Give what a tick is."""
+        return "epoch" if self.by_epoch else "iteration"
+
+    @final
+    @property
+    def span(self) -> int:
+        """Give the ticks from the first to the last one of the window, ``end - begin - 1``."""
+        end = self.end
+        if end == FOREVER:
+            end = self.__dict__.get("_training_length") or FOREVER
+        return end - self.begin - 1
+
+    @final
+    def _window_is_given(self) -> bool:
+        """Tell whether the length of the window is known at build, and not the length of training."""
+        return self.end != FOREVER
+
+    # ------------------------------------------------------------------ MMEngine's interface
+    @final
+    @property
+    def base_values(self) -> list[float]:
+        """Give the initial value of each param group, as the schedules after this one see it."""
+        return self.split_base(self._given_base())[1]
+
+    @final
+    def get_last_value(self) -> list[float]:
+        """Give the present value of each param group."""
+        return self._ledger.composition.values()
+
+    def step(self) -> None:
+        """Move the clock by one tick and write the values; for a schedule that no `SchedulerGroup` drives.
+
+        Raises:
+            RuntimeError: A group drives it, or param groups were added after it was built.
+        """
+        ledger = self._lone_ledger("step")
+        ledger.check()
+        ledger.composition.tick([self._layer], ledger.next_opening)
+        values = ledger.write()
+        if self._layer.in_window:
+            for group, value in enumerate(values):
+                self.print_value(self.verbose, group, value)
+
+    def print_value(self, is_verbose: bool, group: int, value: float) -> None:
+        """Log *value* of param group *group* if *is_verbose*."""
+        if is_verbose:
+            logger.info("Adjusting `%s` of group %d to %.4e.", self.param_name, group, value)
+
+    @final
+    @classmethod
+    def build_iter_from_epoch(
+        cls,
+        optimizer: HasParamGroups,
+        *args: Any,  # noqa: ANN401 - the class's own
+        epoch_length: int | None = None,
+        **config: Any,  # noqa: ANN401
+    ) -> Self:
+        """Build a schedule by iterations from arguments by epochs, so that both curves meet at the epoch boundaries.
+
+        Durations are multiplied by *epoch_length*, a fraction of an epoch being rounded to the nearest iteration; a
+        factor for each tick (``ExponentialLR.gamma``) becomes its *epoch_length*-th root.
+
+        Args:
+            optimizer: As for the class.
+            *args: As for the class.
+            epoch_length: Iterations of an epoch.
+            **config: As for the class; `by_epoch` can only be True.
+
+        Raises:
+            ValueError: *epoch_length* is not positive, or the arguments are not by epochs.
+        """
+        length = 0 if epoch_length is None else operator.index(epoch_length)
+        if length <= 0:
+            raise ValueError(f"`epoch_length` must be a positive integer, but is {epoch_length!r} instead.")
+        if not config.pop("by_epoch", True) or config.pop("unit", None) not in (None, "epoch"):
+            raise ValueError("`by_epoch` must be True where iterations are built from epochs, but is False instead.")
+        bound = inspect.signature(cls).bind(optimizer, *args, **config).arguments
+        kinds = {each.name: each.metadata.get("convert") for each in fields(cls)}
+        for name, value in bound.items():
+            if kinds.get(name) == "duration" and value is not None and value != FOREVER:
+                many = isinstance(value, list | tuple)
+                bound[name] = [round(each * length) for each in value] if many else round(value * length)
+            elif kinds.get(name) == "rate":
+                if value < 0:
+                    raise ValueError(f"`{name}` must be at least 0 to be taken by iteration, but is {value!r} instead.")
+                bound[name] = value ** (1.0 / length)
+        return cls(**bound, by_epoch=False)
+
+    # ------------------------------------------------------------------ state
+    @final
+    def state_dict(self) -> dict[str, Any]:
+        """Give the position, what cannot be computed from it, and the configuration to compare with; plain JSON.
+
+        Raises:
+            RuntimeError: A group drives the schedule; save the group.
+        """
+        ledger = self._lone_ledger("state_dict")
+        ledger.check()
+        return plain(lone.save(ledger, self._layer, self.configuration()))
+
+    @final
+    def load_state_dict(self, state: Mapping[str, Any], on_mismatch: comparison.OnMismatch = "error") -> None:
+        """Continue where *state* was saved, and write the values into the optimizer.
+
+        Args:
+            state: What :meth:`state_dict` gave, also through JSON.
+            on_mismatch: What to do where the saved configuration or base differs from this one: "error"; "keep" the
+                saved
+                one; "adopt" this one at the saved position.
+
+        Raises:
+            StateFormatError: *state* is of another kind or version, or damaged.
+            ScheduleMismatchError: The configuration differs and *on_mismatch* is "error", or it cannot be kept.
+            RuntimeError: A group drives the schedule; load the group.
+        """
+        policy = comparison.check_policy(on_mismatch)
+        ledger = self._lone_ledger("load_state_dict")
+        name = type(self).__name__
+        saved = parse(state, SchedulerState, name)
+        plan = lone.compare(ledger, self._layer, saved, self.configuration(), name=name, policy=policy)
+        if policy == "keep" and plan.differs:
+            self._take_configuration(saved.config, plan.lines)
+        lone.restore(ledger, self._layer, saved, plan.base)
+
+    @final
+    def configuration(self) -> dict[str, Any]:
+        """Give the configuration as plain JSON, to be saved, compared and shown."""
+        config: dict[str, Any] = {"type": _type_name(type(self))}
+        for each in fields(self):
+            if each.name in _NOT_CONFIGURATION:
+                continue
+            value = getattr(self, each.name)
+            forever = each.name == "end" and value == FOREVER
+            config[each.name] = LENGTH_OF_TRAINING if forever else comparison.plain_value(value, each.name)
+        return config
+
+    # ------------------------------------------------------------------ copies
+    def __getstate__(self) -> dict[str, Any]:
+        composition, clock = self._ledger.composition, self._layer.clock.copy()
+        order = composition.opened_layers()
+        if clock.opened is not None:
+            clock.opened = (order.index(self._layer) + 1, 0, 0)
+        settings = {name: value for name, value in self.__dict__.items() if name not in ("_ledger", "_layer")}
+        return {"settings": settings, "clock": clock, "chain": composition.chain, "base": composition.base}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state["settings"])
+        self._register(state["clock"])
+        composition = self._ledger.composition
+        if self._layer.clock.opened is not None:
+            self._ledger.note_opening(self._layer.clock.opened[0])
+        composition.rebase(state["base"])
+        composition.settle(state["chain"], composition.values())
+        self._ledger.adopt_groups()
+
+    # ------------------------------------------------------------------ inside
+    @final
+    def _prepare(self) -> None:
+        """Check and normalise all configuration; touches nothing else."""
+        if self.unit not in (None, "epoch", "iteration"):
+            raise ValueError(f'`unit` must be "epoch" or "iteration", but is {self.unit!r} instead.')
+        if not isinstance(self.by_epoch, bool | int):
+            raise TypeError(f"`by_epoch` must be True or False, but is {self.by_epoch!r} instead.")
+        self._set("by_epoch", bool(self.by_epoch) if self.unit is None else self.unit == "epoch")
+        self._set("unit", self.clock_unit)
+        self._set("begin", whole("begin", self.begin, minimum=0))
+        self._set("end", whole("end", self.end))
+        if self.end <= self.begin:
+            raise ValueError(
+                f"`end` must be greater than `begin` (end should be larger than begin), but is {self.end} instead, "
+                "and `begin` is "
+                f"{self.begin}."
+            )
+        self.validate()
+        self.configuration()
+
+    def _new_clock(self) -> Clock:
+        return Clock()
+
+    @final
+    def _register(self, clock: Clock) -> None:
+        """Let the schedule act on its hyper-parameter. The ledger gets a twin, which refers to the optimizer weakly."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__["optimizer"] = weakref.proxy(self.optimizer)
+        layer = Layer(twin, clock)
+        ledger = ledger_of(self.optimizer, self.param_name)
+        ledger.register(layer)
+        self._attach(ledger, layer)
+
+    @final
+    def _attach(self, ledger: Ledger, layer: Layer) -> None:
+        self.__dict__.update(_ledger=ledger, _layer=layer)
+
+    @final
+    @property
+    def _layer(self) -> Layer:
+        return cast("Layer", self.__dict__["_layer"])
+
+    @final
+    @property
+    def _ledger(self) -> Ledger:
+        return cast("Ledger", self.__dict__["_ledger"])
+
+    @final
+    def _given_base(self) -> list[float]:
+        """Give the base as the schedules before this one leave it."""
+        composition = self._ledger.composition
+        base = composition.base
+        for layer in composition.layers:
+            if layer is self._layer:
+                break
+            base = layer.schedule.split_base(base)[1]
+        return base
+
+    @final
+    def _lone_ledger(self, verb: str) -> Ledger:
+        if self._ledger.driver is not None:
+            raise RuntimeError(f"{type(self).__name__} is driven by a SchedulerGroup; call `{verb}` of the group.")
+        return self._ledger
+
+    @final
+    def _local_step(self) -> int:
+        layer = self.__dict__.get("_layer")
+        if layer is None:
+            return -1
+        fold = layer.clock.fold
+        return fold.seen - 1 if fold is not None else max(layer.local_tick, -1)
+
+    @final
+    def _set(self, name: str, value: object) -> None:
+        """Set a field while the schedule is being built."""
+        self.__dict__[name] = value
+
+    @final
+    def _set_training_length(self, ticks: int | None) -> None:
+        """Say how long training lasts, in ticks of this schedule's clock; for a defaulted `end`."""
+        if ticks is not None and self.end == FOREVER and ticks <= self.begin:
+            raise ValueError(
+                f"`begin` of {type(self).__name__} must be less than the length of training ({ticks} "
+                f"{self.clock_unit}s), but is "
+                f"{self.begin} instead."
+            )
+        for each in (self, self._layer.schedule):
+            cast("ParamScheduler", each).__dict__["_training_length"] = ticks
+
+    @final
+    def _take_configuration(self, config: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
+        """Replace the configuration by a saved one of the same class."""
+        restored = self.from_configuration(self.optimizer, config, lines)
+        if type(restored) is not type(self) or restored.param_name != self.param_name:
+            raise comparison.refuse(lines, "It cannot be kept, because the schedule is of another class or parameter.")
+        for each in fields(self):
+            if each.name not in ("optimizer", "last_step", "verbose"):
+                self._set(each.name, getattr(restored, each.name))
+                self._layer.schedule.__dict__[each.name] = getattr(restored, each.name)
+
+    @final
+    @staticmethod
+    def from_configuration(
+        optimizer: HasParamGroups, config: Mapping[str, Any], lines: Sequence[str] = ()
+    ) -> ParamScheduler:
+        """Build a schedule from what :meth:`configuration` gave, without letting it act on the optimizer.
+
+        Raises:
+            ScheduleMismatchError: Its class is not known here, or no longer takes this configuration.
+        """
+        known = _KNOWN.get(str(config.get("type")))
+        if known is None:
+            raise comparison.refuse(
+                lines, f"The saved schedule cannot be kept: there is no class {config.get('type')!r} here."
+            )
+        schedule = object.__new__(known)
+        names = {each.name for each in fields(known)} - _NOT_CONFIGURATION
+        if names != config.keys() - {"type"}:
+            raise comparison.refuse(lines, f"The saved schedule cannot be kept: {known.__name__} has other fields now.")
+        schedule.__dict__.update({name: value for name, value in config.items() if name != "type"})
+        schedule.__dict__.update(optimizer=optimizer, by_epoch=True, verbose=False, _last_step_given=-1)
+        if config["end"] == LENGTH_OF_TRAINING:
+            schedule.__dict__["end"] = FOREVER
+        schedule._prepare()
+        return schedule
+
+
+def _type_name(cls: type[ParamScheduler]) -> str:
+    if cls.__module__.startswith("resumable_sched."):
+        return cls.__name__
+    return f"{cls.__module__}:{cls.__qualname__}"

@@ -1,0 +1,194 @@
+"""Define what is saved of schedules, and check what is loaded, field by field.
+
+Everything is what plain ``json`` can hold. A float that JSON has no word for is stored as the string ``"inf"``,
+``"-inf"`` or ``"nan"``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from resumable_sched.errors import StateFormatError
+from resumable_sched.schedule.clock import Clock, MetricFold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "GroupState",
+    "ParameterState",
+    "PlateauState",
+    "Position",
+    "ScheduleState",
+    "SchedulerState",
+    "decode_floats",
+    "encode_float",
+    "encode_floats",
+    "parse",
+    "plain",
+    "plateau_state",
+    "restore_fold",
+]
+
+VERSION = 1
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Number = float | Literal["inf", "-inf", "nan"]
+StateT = TypeVar("StateT", bound=msgspec.Struct)
+
+
+class _Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Refuse unknown fields."""
+
+
+class PlateauState(_Strict):
+    """What a plateau schedule has made of the metrics so far; see `MetricFold`."""
+
+    scales: list[Number]
+    best: Number | None
+    bad: Count
+    cooldown: Count
+    seen: Count
+    pending: bool
+
+
+class SchedulerState(_Strict):
+    """The state of one schedule that is stepped by itself, and of the hyper-parameter that it acts on."""
+
+    version: int
+    kind: Literal["ParamScheduler"]
+    tick: Count
+    opened: Count | None
+    plateau: PlateauState | None
+    base: list[Number]
+    values: list[Number]
+    chain: list[Number] | None
+    config: dict[str, Any]
+
+
+class Position(_Strict):
+    """How far training has come."""
+
+    iteration: Count
+    epoch: Count
+    iteration_in_epoch: Count
+    samples: Count
+    tokens: Count
+
+
+class ParameterState(_Strict):
+    """One hyper-parameter of one optimizer."""
+
+    optimizer: str
+    name: str
+    base: list[Number]
+    values: list[Number]
+    chain: list[Number] | None
+
+
+class ScheduleState(_Strict):
+    """One schedule of a group: its configuration, and what the position does not tell."""
+
+    optimizer: str
+    config: dict[str, Any]
+    opened: Count | None
+    plateau: PlateauState | None
+
+
+class GroupState(_Strict):
+    """The state of a group."""
+
+    version: int
+    kind: Literal["SchedulerGroup"]
+    position: Position
+    parameters: list[ParameterState]
+    schedulers: list[ScheduleState]
+
+
+def parse(state: Mapping[str, Any], kind: type[StateT], name: str) -> StateT:
+    """Check *state* and give it as *kind*.
+
+    Raises:
+        StateFormatError: It is of another kind, of a newer version, or a field is missing, unknown or of another type.
+    """
+    if not isinstance(state, dict):
+        raise StateFormatError(
+            f"`state` must be a dict that {name}.state_dict() gave, but is a {type(state).__name__} instead."
+        )
+    if "version" not in state:
+        raise StateFormatError(
+            f"`version` of the state must be {VERSION}, but is missing, and there are these keys: "
+            f"{', '.join(map(str, state)) or 'none'}. {name}.state_dict() did not give it."
+        )
+    if state["version"] != VERSION:
+        raise StateFormatError(
+            f"`version` of the state must be {VERSION}, but is {state['version']!r} instead. Another version of "
+            "this package "
+            "wrote it."
+        )
+    try:
+        return msgspec.convert(state, type=kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise StateFormatError(f"`state` of {name} is not what its state_dict() gives: {error}.") from error
+
+
+def plain(state: msgspec.Struct) -> dict[str, Any]:
+    """Give *state* as dicts, lists, strings and numbers."""
+    built: dict[str, Any] = msgspec.to_builtins(state)
+    return built
+
+
+def encode_float(value: float) -> Number:
+    """Give *value* as something that JSON can hold.
+
+    >>> encode_float(0.1), encode_float(float("-inf"))
+    (0.1, '-inf')
+    """
+    if math.isfinite(value):
+        return float(value)
+    if math.isnan(value):
+        return "nan"
+    return "inf" if value > 0 else "-inf"
+
+
+def encode_floats(values: Sequence[float]) -> list[Number]:
+    """Give *values* as something that JSON can hold."""
+    return [encode_float(value) for value in values]
+
+
+def decode_floats(values: Sequence[Number]) -> list[float]:
+    """Undo :func:`encode_floats`.
+
+    >>> decode_floats([1, "inf"])
+    [1.0, inf]
+    """
+    return [float(value) for value in values]
+
+
+def plateau_state(clock: Clock) -> PlateauState | None:
+    """Give what is saved of the metrics that a schedule has seen."""
+    fold = clock.fold
+    if fold is None:
+        return None
+    return PlateauState(
+        scales=encode_floats(fold.scales),
+        best=None if fold.best is None else encode_float(fold.best),
+        bad=fold.bad,
+        cooldown=fold.cooldown,
+        seen=fold.seen,
+        pending=fold.pending,
+    )
+
+
+def restore_fold(state: PlateauState) -> MetricFold:
+    """Undo :func:`plateau_state`."""
+    return MetricFold(
+        scales=decode_floats(state.scales),
+        best=None if state.best is None else float(state.best),
+        bad=state.bad,
+        cooldown=state.cooldown,
+        seen=state.seen,
+        pending=state.pending,
+    )

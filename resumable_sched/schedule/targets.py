@@ -1,0 +1,126 @@
+"""Read and write one hyper-parameter of an optimizer's param groups, wherever the optimizer keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+__all__ = ["FirstBeta", "HasParamGroups", "Key", "Target", "resolve"]
+
+
+class HasParamGroups(Protocol):
+    """Be what a schedule can act on: an optimizer, MMEngine's ``OptimWrapper``, anything with ``param_groups``."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Give one dict of hyper-parameters for each param group."""
+
+
+class Target(Protocol):
+    """Know where one hyper-parameter lives in a param group."""
+
+    def read(self, group: Mapping[str, Any]) -> float:
+        """Give the present value."""
+
+    def write(self, group: MutableMapping[str, Any], value: float) -> None:
+        """Set the present value."""
+
+    def rounded(self, group: Mapping[str, Any], value: float) -> float:
+        """Give what :meth:`read` would give after ``write(group, value)``."""
+
+
+@final
+@dataclass(frozen=True)
+class Key:
+    """Keep the value under *name*, as a number or as a tensor of one element, which is filled in place."""
+
+    name: str
+
+    def read(self, group: Mapping[str, Any]) -> float:
+        """Give the present value as a float."""
+        return float(group[self.name])
+
+    def write(self, group: MutableMapping[str, Any], value: float) -> None:
+        """Set the value; a tensor stays the same tensor, because a captured graph holds a reference to it."""
+        present = group[self.name]
+        if isinstance(present, torch.Tensor):
+            present.fill_(value)
+        else:
+            group[self.name] = value
+
+    def rounded(self, group: Mapping[str, Any], value: float) -> float:
+        """Round *value* to the precision of a tensor."""
+        present = group[self.name]
+        if isinstance(present, torch.Tensor):
+            return float(torch.full((), value, dtype=present.dtype))
+        return value
+
+
+@final
+@dataclass(frozen=True)
+class FirstBeta:
+    """Keep the value in ``betas[0]``, which is the momentum of Adam and its relatives."""
+
+    def read(self, group: Mapping[str, Any]) -> float:
+        """Give the present value as a float."""
+        return float(group["betas"][0])
+
+    def write(self, group: MutableMapping[str, Any], value: float) -> None:
+        """Set the value and keep the other betas; a tensor is filled in place."""
+        first, *others = group["betas"]
+        if isinstance(first, torch.Tensor):
+            first.fill_(value)
+        else:
+            group["betas"] = (value, *others)
+
+    def rounded(self, group: Mapping[str, Any], value: float) -> float:
+        """Round *value* to the precision of a tensor."""
+        first = group["betas"][0]
+        if isinstance(first, torch.Tensor):
+            return float(torch.full((), value, dtype=first.dtype))
+        return value
+
+
+def resolve(optimizer: HasParamGroups, name: str) -> Target:
+    """Find where *optimizer* keeps the hyper-parameter *name*.
+
+    Momentum is looked up in ``optimizer.defaults`` and not in the groups: an Adam whose state was written by MMEngine
+    has a dead key ``momentum`` in its groups.
+
+    Raises:
+        TypeError: *optimizer* has no param groups.
+        ValueError: *optimizer* has no momentum, and *name* asks for it.
+        KeyError: A param group has no such key, or it does not hold a number.
+    """
+    groups = getattr(optimizer, "param_groups", None)
+    if not isinstance(groups, list) or not groups:
+        raise TypeError(
+            "`optimizer` must be an Optimizer or another object with a list of `param_groups`, but is "
+            f"{optimizer!r} instead."
+        )
+    target: Target = Key(name)
+    if name == "momentum":
+        defaults = getattr(optimizer, "defaults", None)
+        known = defaults or groups[0]
+        if "momentum" not in known:
+            if "betas" not in known:
+                raise ValueError(
+                    "`optimizer` must support momentum (a default named `momentum` or `betas`), but is "
+                    f"{type(optimizer).__name__} instead."
+                )
+            target = FirstBeta()
+    for index, group in enumerate(groups):
+        try:
+            target.read(group)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            keys = ", ".join(sorted(str(key) for key in group if key != "params"))
+            raise KeyError(
+                f"`param_name` must be a number in every param group (group {index} has {keys}), but is {name!r} "
+                "instead."
+            ) from error
+    return target
