@@ -11,6 +11,7 @@ from resumable_sched.schedule.families import (
     PolyParamScheduler,
     StepParamScheduler,
 )
+from resumable_sched.schedule.group import SchedulerGroup
 from resumable_sched.schedule.lr import (
     ConstantLR,
     CosineAnnealingLR,
@@ -37,6 +38,7 @@ from resumable_sched.schedule.momentum import (
 )
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.scheduler import ParamScheduler
+from resumable_sched.schedule.trace import Trace
 
 __all__ = [
     "ConstantLR",
@@ -67,7 +69,9 @@ __all__ = [
     "ReduceOnPlateauLR",
     "ReduceOnPlateauMomentum",
     "ReduceOnPlateauParamScheduler",
+    "SchedulerGroup",
     "StepLR",
     "StepMomentum",
     "StepParamScheduler",
+    "Trace",
 ]

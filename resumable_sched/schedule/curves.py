@@ -216,8 +216,9 @@ def one_cycle(
     and a third phase goes on to the last one. Source: Super-Convergence (Smith and Topin, 2018),
     https://arxiv.org/abs/1708.07120.
 
-    >>> [one_cycle(t, 10, 1.0, pct_start=0.3, anneal="linear", div_factor=4.0, final_div_factor=2.0) for t in (0, 2,
-    9, 50)] [0.25, 1.0, 0.125, 0.125]
+    >>> shape = {"pct_start": 0.3, "anneal": "linear", "div_factor": 4.0, "final_div_factor": 2.0}
+    >>> [one_cycle(t, 10, 1.0, **shape) for t in (0, 2, 9, 50)]
+    [0.25, 1.0, 0.125, 0.125]
     """
     first = peak / div_factor
     last = first / final_div_factor

@@ -136,7 +136,7 @@ class ReduceOnPlateauParamScheduler(ParamScheduler):
             return
         ledger = self._lone_ledger("observe")
         ledger.check()
-        self.observe(ledger.composition, self._layer, metrics)
+        self.observe(ledger.composition, self.layer, metrics)
         for group, value in enumerate(ledger.write()):
             self.print_value(self.verbose, group, value)
 

@@ -217,9 +217,9 @@ class ParamScheduler(ABC):
         """
         ledger = self._lone_ledger("step")
         ledger.check()
-        ledger.composition.tick([self._layer], ledger.next_opening)
+        ledger.composition.tick([self.layer], ledger.next_opening)
         values = ledger.write()
-        if self._layer.in_window:
+        if self.layer.in_window:
             for group, value in enumerate(values):
                 self.print_value(self.verbose, group, value)
 
@@ -278,7 +278,7 @@ class ParamScheduler(ABC):
         """
         ledger = self._lone_ledger("state_dict")
         ledger.check()
-        return plain(lone.save(ledger, self._layer, self.configuration()))
+        return plain(lone.save(ledger, self.layer, self.configuration()))
 
     @final
     def load_state_dict(self, state: Mapping[str, Any], on_mismatch: comparison.OnMismatch = "error") -> None:
@@ -299,10 +299,10 @@ class ParamScheduler(ABC):
         ledger = self._lone_ledger("load_state_dict")
         name = type(self).__name__
         saved = parse(state, SchedulerState, name)
-        plan = lone.compare(ledger, self._layer, saved, self.configuration(), name=name, policy=policy)
+        plan = lone.compare(ledger, self.layer, saved, self.configuration(), name=name, policy=policy)
         if policy == "keep" and plan.differs:
-            self._take_configuration(saved.config, plan.lines)
-        lone.restore(ledger, self._layer, saved, plan.base)
+            self.take_configuration(saved.config, plan.lines)
+        lone.restore(ledger, self.layer, saved, plan.base)
 
     @final
     def configuration(self) -> dict[str, Any]:
@@ -318,10 +318,10 @@ class ParamScheduler(ABC):
 
     # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
-        composition, clock = self._ledger.composition, self._layer.clock.copy()
+        composition, clock = self._ledger.composition, self.layer.clock.copy()
         order = composition.opened_layers()
         if clock.opened is not None:
-            clock.opened = (order.index(self._layer) + 1, 0, 0)
+            clock.opened = (order.index(self.layer) + 1, 0, 0)
         settings = {name: value for name, value in self.__dict__.items() if name not in ("_ledger", "_layer")}
         return {"settings": settings, "clock": clock, "chain": composition.chain, "base": composition.base}
 
@@ -329,8 +329,8 @@ class ParamScheduler(ABC):
         self.__dict__.update(state["settings"])
         self._register(state["clock"])
         composition = self._ledger.composition
-        if self._layer.clock.opened is not None:
-            self._ledger.note_opening(self._layer.clock.opened[0])
+        if self.layer.clock.opened is not None:
+            self._ledger.note_opening(self.layer.clock.opened[0])
         composition.rebase(state["base"])
         composition.settle(state["chain"], composition.values())
         self._ledger.adopt_groups()
@@ -361,14 +361,19 @@ class ParamScheduler(ABC):
 
     @final
     def _register(self, clock: Clock) -> None:
-        """Let the schedule act on its hyper-parameter. The ledger gets a twin, which refers to the optimizer weakly."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.__dict__["optimizer"] = weakref.proxy(self.optimizer)
-        layer = Layer(twin, clock)
+        """Let the schedule act on its hyper-parameter."""
+        layer = self._new_layer(clock)
         ledger = ledger_of(self.optimizer, self.param_name)
         ledger.register(layer)
         self._attach(ledger, layer)
+
+    @final
+    def _new_layer(self, clock: Clock) -> Layer:
+        """Make what the ledger holds: a twin that refers to the optimizer weakly, so as not to keep it alive."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__["optimizer"] = weakref.proxy(self.optimizer)
+        return Layer(twin, clock)
 
     @final
     def _attach(self, ledger: Ledger, layer: Layer) -> None:
@@ -376,7 +381,8 @@ class ParamScheduler(ABC):
 
     @final
     @property
-    def _layer(self) -> Layer:
+    def layer(self) -> Layer:
+        """Give what the ledger holds of this schedule: a twin of its configuration, and its clock."""
         return cast("Layer", self.__dict__["_layer"])
 
     @final
@@ -390,7 +396,7 @@ class ParamScheduler(ABC):
         composition = self._ledger.composition
         base = composition.base
         for layer in composition.layers:
-            if layer is self._layer:
+            if layer is self.layer:
                 break
             base = layer.schedule.split_base(base)[1]
         return base
@@ -403,7 +409,7 @@ class ParamScheduler(ABC):
 
     @final
     def _local_step(self) -> int:
-        layer = self.__dict__.get("_layer")
+        layer = cast("Layer | None", self.__dict__.get("_layer"))
         if layer is None:
             return -1
         fold = layer.clock.fold
@@ -415,27 +421,48 @@ class ParamScheduler(ABC):
         self.__dict__[name] = value
 
     @final
-    def _set_training_length(self, ticks: int | None) -> None:
-        """Say how long training lasts, in ticks of this schedule's clock; for a defaulted `end`."""
+    def check_training_length(self, ticks: int | None) -> None:
+        """Raise where training, *ticks* long, ends before the window opens whose `end` was not given.
+
+        Raises:
+            ValueError: That is so.
+        """
         if ticks is not None and self.end == FOREVER and ticks <= self.begin:
             raise ValueError(
-                f"`begin` of {type(self).__name__} must be less than the length of training ({ticks} "
-                f"{self.clock_unit}s), but is "
-                f"{self.begin} instead."
+                f"`begin` of {type(self).__name__} must be less than the length of training, {ticks} "
+                f"{self.clock_unit}s, but "
+                f"is {self.begin} instead."
             )
-        for each in (self, self._layer.schedule):
-            cast("ParamScheduler", each).__dict__["_training_length"] = ticks
 
     @final
-    def _take_configuration(self, config: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
-        """Replace the configuration by a saved one of the same class."""
+    def restart(self, ledger: Ledger, training_length: int | None) -> None:
+        """Go back to the beginning, as a member of a group.
+
+        Args:
+            ledger: The ledger of the hyper-parameter.
+            training_length: What stands for an `end` that was not given.
+        """
+        self.__dict__["_training_length"] = training_length
+        layer = self.__dict__.get("_layer") or self._new_layer(self._new_clock())
+        layer.schedule.__dict__["_training_length"] = training_length
+        fresh = self._new_clock()
+        layer.clock.tick, layer.clock.opened, layer.clock.fold, layer.clock.guessed = 0, None, fresh.fold, False
+        self._attach(ledger, layer)
+
+    @final
+    def take_configuration(self, config: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
+        """Replace the configuration by a saved one of the same class.
+
+        Raises:
+            ScheduleMismatchError: It is of another class, or cannot be built.
+        """
         restored = self.from_configuration(self.optimizer, config, lines)
         if type(restored) is not type(self) or restored.param_name != self.param_name:
             raise comparison.refuse(lines, "It cannot be kept, because the schedule is of another class or parameter.")
         for each in fields(self):
             if each.name not in ("optimizer", "last_step", "verbose"):
                 self._set(each.name, getattr(restored, each.name))
-                self._layer.schedule.__dict__[each.name] = getattr(restored, each.name)
+                self.layer.schedule.__dict__[each.name] = getattr(restored, each.name)
 
     @final
     @staticmethod
