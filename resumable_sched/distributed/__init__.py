@@ -2,7 +2,7 @@
 
 from resumable_sched.distributed.preemption import EXIT_PREEMPTED, PreemptionGuard
 from resumable_sched.distributed.ranks import FakeRanks, ProcessGroupRanks, Ranks, SingleProcess, current_ranks
-from resumable_sched.distributed.rng import RNGState
+from resumable_sched.distributed.rng import RNGState, seed_all
 
 __all__ = [
     "EXIT_PREEMPTED",
@@ -13,4 +13,5 @@ __all__ = [
     "Ranks",
     "SingleProcess",
     "current_ranks",
+    "seed_all",
 ]

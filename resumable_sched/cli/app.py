@@ -1,0 +1,209 @@
+"""The commands of ``resumable-sched``. None of them but ``demo`` writes anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from resumable_sched import __version__
+from resumable_sched.checkpoint import open_storage
+from resumable_sched.checkpoint.catalog import Checkpoint, describe, examine
+from resumable_sched.checkpoint.manifest import survey
+from resumable_sched.cli import tables
+from resumable_sched.demo import DemoError, run_demo
+from resumable_sched.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resumable_sched.checkpoint import Storage
+
+__all__ = ["app"]
+
+EXIT_FOUND: Final = 1
+"""What was asked for is not there, or is damaged, or differs."""
+EXIT_USAGE: Final = 2
+"""The arguments cannot be used."""
+
+app: Final = typer.Typer(
+    help="Schedules and checkpoints of training runs that continue as if they had never stopped.",
+    epilog="Exit codes: 0 all is well; 1 what was asked for is missing, damaged or differs; 2 the arguments are wrong.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out: Final = Console(soft_wrap=False)
+_err: Final = Console(stderr=True)
+
+Url = Annotated[str, typer.Argument(help="A folder, or a URL of any scheme that fsspec knows.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="A storage option; VALUE is JSON or text. Repeatable."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    *,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Where to put everything. [default: a new temporary folder]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train, kill the training twice, start it again, and show that it came out the same bit for bit.
+
+    A small CNN learns real handwritten digits with DDP on 2 processes: once undisturbed, and once with a SIGKILL in the
+    warm-up and a SIGTERM in the cosine. Exit code 0 means that every learning rate, momentum, loss, parameter, buffer,
+    optimizer state and generator is identical.
+    """
+    place = directory or Path(tempfile.mkdtemp(prefix="resumable-sched-demo-"))
+    bar = Progress(
+        TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_err
+    )
+    tasks: dict[str, Any] = {}
+
+    def show(stage: str, iteration: int, iterations: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=iterations)
+            for earlier in list(tasks.values())[:-1]:
+                bar.stop_task(earlier)
+        bar.update(tasks[stage], completed=iteration)
+
+    with _plain_errors(), bar:
+        result = run_demo(place.absolute(), on_progress=show)
+    if as_json:
+        _print_json({"identical": result.identical, **dataclasses.asdict(result)})
+    else:
+        tables.print_demo(_out, result)
+    raise typer.Exit(0 if result.identical else EXIT_FOUND)
+
+
+@app.command()
+def ls(url: Url, *, option: Option = None, as_json: AsJson = False) -> None:
+    """List the checkpoints at URL, oldest first, with what is wrong with those that are not complete.
+
+    Files are judged by their presence and size; `verify` reads them.
+    """
+    with _plain_errors():
+        found = describe(_open(url, option))
+    if as_json:
+        _print_json([dataclasses.asdict(checkpoint) for checkpoint in found])
+    elif found:
+        tables.print_checkpoints(_out, url, found)
+    else:
+        _err.print(f"There is no checkpoint at {url}.", highlight=False)
+    raise typer.Exit(0 if any(it.status == "complete" for it in found) else EXIT_FOUND)
+
+
+@app.command()
+def show(
+    url: Url,
+    iteration: Annotated[int | None, typer.Argument(help="Which one. [default: the newest complete one]")] = None,
+    *,
+    option: Option = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one checkpoint: position, schedule, metrics, files and tensors."""
+    with _plain_errors():
+        storage = _open(url, option)
+        checkpoint = _pick(describe(storage), iteration)
+        if checkpoint is None:
+            wanted = "complete checkpoint" if iteration is None else f"checkpoint of iteration {iteration}"
+            _err.print(f"There is no {wanted} at {url}.", highlight=False)
+            raise typer.Exit(EXIT_FOUND)
+        folder = next(it for it in survey(storage).folders if it.save_id == checkpoint.save_id)
+        contents = tables.contents(storage, folder) if checkpoint.status != "partial" else None
+    if as_json:
+        _print_json({**dataclasses.asdict(checkpoint), **(contents.as_json() if contents else {})})
+    else:
+        tables.print_checkpoint(_out, url, checkpoint, contents)
+    raise typer.Exit(0 if checkpoint.status == "complete" else EXIT_FOUND)
+
+
+@app.command()
+def verify(
+    url: Url,
+    iteration: Annotated[int | None, typer.Argument(help="Only this one. [default: all]")] = None,
+    *,
+    option: Option = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every byte of the checkpoints at URL and name each file that is damaged or missing."""
+    with _plain_errors():
+        storage = _open(url, option)
+        found = [it for it in describe(storage) if iteration is None or it.iteration == iteration]
+        total = sum(it.size for it in found if it.status != "partial")
+        columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(binary_units=True), TimeElapsedColumn())
+        with Progress(*columns, console=_err, transient=True) as bar:
+            task = bar.add_task("", total=total)
+            problems = list(examine(storage, iteration, lambda count: bar.advance(task, count)))
+    partial = [it for it in found if it.status == "partial"]
+    if as_json:
+        _print_json(
+            {
+                "checkpoints": len(found),
+                "bytes": total,
+                "partial": [it.save_id for it in partial],
+                "problems": [dataclasses.asdict(problem) for problem in problems],
+            }
+        )
+    else:
+        tables.print_problems(_out, url, found, total, problems)
+    raise typer.Exit(0 if found and not problems else EXIT_FOUND)
+
+
+def _pick(found: list[Checkpoint], iteration: int | None) -> Checkpoint | None:
+    if iteration is None:
+        matching = [it for it in found if it.status == "complete" and it.current]
+    else:
+        matching = [it for it in found if it.iteration == iteration]
+        matching.sort(key=lambda it: (it.status == "complete", it.current))
+    return matching[-1] if matching else None
+
+
+def _open(url: str, option: list[str] | None) -> Storage:
+    options: dict[str, Any] = {}
+    for pair in option or []:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"must be like KEY=VALUE, but is {pair!r}", param_hint="--option")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return open_storage(url, options)
+
+
+def _print_json(content: object) -> None:
+    typer.echo(json.dumps(content, default=str, indent=2))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what a user can do something about into one line, and an exit code."""
+    try:
+        yield
+    except (DemoError, CheckpointError) as error:
+        _err.print(str(error), highlight=False, markup=False)
+        raise typer.Exit(EXIT_FOUND) from None
+    except (ValueError, ImportError, PermissionError, ConnectionError) as error:
+        _err.print(str(error), highlight=False, markup=False)
+        raise typer.Exit(EXIT_USAGE) from None
