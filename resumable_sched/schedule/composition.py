@@ -135,17 +135,13 @@ class Composition:
         """Raise what :meth:`rebase` would raise."""
         _bases(self.layers, base)
 
-    def settle(self, chain: Sequence[float] | None, fallback: Sequence[float]) -> None:
-        """Take the path-dependent values after configuration and clocks have been set from outside.
+    def settle(self, values: Sequence[float]) -> None:
+        """Take up the path after configuration and clocks have been set from outside.
 
         Args:
-            chain: The values of the chain that was saved, if it was one.
-            fallback: The values from which a chain starts where none was saved.
+            values: From where a chain goes on. What is a function of the position needs none.
         """
-        if needs_chain(self.layers):
-            self.chain = list(fallback if chain is None else chain)
-        else:
-            self.chain = None
+        self.chain = list(values) if needs_chain(self.layers) else None
 
     @property
     def mixed(self) -> bool:

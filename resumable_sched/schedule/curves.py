@@ -187,11 +187,13 @@ def restart_position(t: int, periods: Sequence[int]) -> tuple[int, int]:
 
 
 def interpolate(start: float, end: float, share: float, anneal: Anneal) -> float:
-    """Go from *start* (share 0) to *end* (share 1) along half a cosine or a line.
+    """Go from *start* (share 0) to *end* (share 1) along half a cosine or a line; both ends are met exactly.
 
     >>> interpolate(1.0, 3.0, 0.5, "linear"), round(interpolate(1.0, 3.0, 0.5, "cos"), 12)
     (2.0, 2.0)
     """
+    if share in (0.0, 1.0):
+        return end if share else start
     if anneal == "cos":
         return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1.0)
     return (end - start) * share + start

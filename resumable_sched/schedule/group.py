@@ -271,7 +271,6 @@ class SchedulerGroup:
                         name=name,
                         base=encode_floats(composition.base),
                         values=encode_floats(composition.values()),
-                        chain=None if composition.chain is None else encode_floats(composition.chain),
                     )
                     for (optimizer, name), composition in self._timeline.compositions.items()
                 ],
@@ -315,10 +314,10 @@ class SchedulerGroup:
             parameter = plan.parameters.get(key)
             if parameter is None:
                 composition.chain = None  # it was not scheduled then: a chain starts from the closed form
-                composition.settle(None, composition.values())
+                composition.settle(composition.values())
             else:
                 composition.rebase(parameter.base)
-                composition.settle(parameter.chain, parameter.values)
+                composition.settle(parameter.values)
             self._ledgers[key].adopt_groups()
 
     def check_state_dict(self, state: Mapping[str, Any], on_mismatch: comparison.OnMismatch | None = None) -> None:

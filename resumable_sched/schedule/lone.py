@@ -50,7 +50,6 @@ def save(ledger: Ledger, layer: Layer, config: dict[str, Any]) -> SchedulerState
         plateau=plateau_state(clock),
         base=encode_floats(composition.base),
         values=encode_floats(composition.values()),
-        chain=None if composition.chain is None else encode_floats(composition.chain),
         config=config,
     )
 
@@ -75,7 +74,7 @@ def compare(
     when = f"tick {saved.tick} was saved"
     lines = comparison.differing_fields(name, saved.config, config, when)
     differs = bool(lines)
-    if len(values) != len(base) or (saved.chain is not None and len(saved.chain) != len(base)):
+    if len(values) != len(base):
         raise StateFormatError(f"`state` of {name} must have as many `values` as `base`, but is inconsistent.")
     if len(base) != len(ours):
         lines.append(f"{name}: `{ledger.name}` had {len(base)} param groups when {when}, but has {len(ours)} now.")
@@ -114,5 +113,5 @@ def restore(ledger: Ledger, layer: Layer, saved: SchedulerState, base: list[floa
     else:
         ledger.note_opening(clock.opened[0])
     composition.rebase(base)
-    composition.settle(None if saved.chain is None else decode_floats(saved.chain), decode_floats(saved.values))
+    composition.settle(decode_floats(saved.values))
     ledger.adopt_groups()

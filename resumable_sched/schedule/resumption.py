@@ -31,7 +31,6 @@ class Parameter(NamedTuple):
 
     base: list[float]
     values: list[float]
-    chain: list[float] | None
 
 
 @dataclass
@@ -177,7 +176,7 @@ def _compare_base(
     ]
     if policy == "adopt":
         base = [old if fits else new for old, new, fits in zip(base, ours, holds, strict=True)]
-    return Parameter(base, values, None if saved.chain is None else decode_floats(saved.chain))
+    return Parameter(base, values)
 
 
 def _rebuild(
@@ -204,8 +203,7 @@ def _kept(saved: ParameterState, optimizers: Mapping[str, HasParamGroups], lines
     count = len(optimizers[saved.optimizer].param_groups)
     if count != len(saved.base):
         raise comparison.refuse(lines, "The number of param groups must be the same.")
-    chain = None if saved.chain is None else decode_floats(saved.chain)
-    return Parameter(decode_floats(saved.base), decode_floats(saved.values), chain)
+    return Parameter(decode_floats(saved.base), decode_floats(saved.values))
 
 
 def _check_consistency(saved: GroupState) -> None:
@@ -213,7 +211,7 @@ def _check_consistency(saved: GroupState) -> None:
     counts: dict[ParameterKey, int] = {}
     for index, each in enumerate(saved.parameters):
         count = len(each.base)
-        if len(each.values) != count or (each.chain is not None and len(each.chain) != count):
+        if len(each.values) != count:
             raise StateFormatError(
                 f"`parameters[{index}]` of the state must have a value for each of {count} param groups."
             )

@@ -323,7 +323,7 @@ class ParamScheduler(ABC):
         if clock.opened is not None:
             clock.opened = (order.index(self.layer) + 1, 0, 0)
         settings = {name: value for name, value in self.__dict__.items() if name not in ("_ledger", "_layer")}
-        return {"settings": settings, "clock": clock, "chain": composition.chain, "base": composition.base}
+        return {"settings": settings, "clock": clock, "values": composition.values(), "base": composition.base}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state["settings"])
@@ -332,7 +332,7 @@ class ParamScheduler(ABC):
         if self.layer.clock.opened is not None:
             self._ledger.note_opening(self.layer.clock.opened[0])
         composition.rebase(state["base"])
-        composition.settle(state["chain"], composition.values())
+        composition.settle(state["values"])
         self._ledger.adopt_groups()
 
     # ------------------------------------------------------------------ inside

@@ -64,7 +64,6 @@ class SchedulerState(_Strict):
     plateau: PlateauState | None
     base: list[Number]
     values: list[Number]
-    chain: list[Number] | None
     config: dict[str, Any]
 
 
@@ -85,7 +84,6 @@ class ParameterState(_Strict):
     name: str
     base: list[Number]
     values: list[Number]
-    chain: list[Number] | None
 
 
 class ScheduleState(_Strict):

@@ -64,7 +64,11 @@ class Key:
 @final
 @dataclass(frozen=True)
 class FirstBeta:
-    """Keep the value in ``betas[0]``, which is the momentum of Adam and its relatives."""
+    """Keep the value in ``betas[0]``, which is the momentum of Adam and its relatives.
+
+    The key ``momentum`` is written too, and never read: MMEngine puts it there, and its loggers and ``get_momentum``
+    prefer it.
+    """
 
     def read(self, group: Mapping[str, Any]) -> float:
         """Give the present value as a float."""
@@ -77,6 +81,7 @@ class FirstBeta:
             first.fill_(value)
         else:
             group["betas"] = (value, *others)
+        group["momentum"] = value
 
     def rounded(self, group: Mapping[str, Any], value: float) -> float:
         """Round *value* to the precision of a tensor."""
@@ -110,8 +115,9 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
         if "momentum" not in known:
             if "betas" not in known:
                 raise ValueError(
-                    "`optimizer` must support momentum (a default named `momentum` or `betas`), but is "
-                    f"{type(optimizer).__name__} instead."
+                    "`optimizer` must have a default `momentum` or `betas` (an optimizer must support momentum "
+                    "when using "
+                    f"momentum schedulers), but is {type(optimizer).__name__} instead."
                 )
             target = FirstBeta()
     for index, group in enumerate(groups):

@@ -1,0 +1,161 @@
+"""Draw lists of schedules and the ways of training that property tests are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from resumable_sched import schedule
+from resumable_sched.schedule import ParamScheduler, SchedulerGroup
+
+ITERATIONS = 14
+FOREVER = 10**9
+
+FAMILIES = (
+    "Step",
+    "MultiStep",
+    "Constant",
+    "Exponential",
+    "CosineAnnealing",
+    "Linear",
+    "Poly",
+    "OneCycle",
+    "CosineRestart",
+    "ReduceOnPlateau",
+)
+
+FACTOR = st.floats(0.05, 1.0)
+GAMMA = st.floats(0.3, 1.05)
+FLOOR = st.sampled_from([0.0, 0.004, 0.02])
+TICKS = st.integers(1, 9)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Describe one schedule: its class, and its arguments without the optimizer."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Describe a training: schedules, the length of each epoch, and the metric after it (None: no validation)."""
+
+    specs: tuple[Spec, ...]
+    epochs: tuple[int, ...]
+    metrics: tuple[float | None, ...]
+    adam: bool
+    tensor: bool
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Give a new optimizer."""
+        weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+        rate: Any = torch.tensor(0.05) if self.tensor else 0.05
+        other: Any = torch.tensor(0.5) if self.tensor else 0.5
+        groups: list[dict[str, Any]] = [{"params": [weights[0]]}, {"params": [weights[1]], "lr": other}]
+        if self.adam:
+            return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9)
+
+    def schedulers(self, optimizer: torch.optim.Optimizer) -> list[ParamScheduler]:
+        """Build the schedules."""
+        return [getattr(schedule, spec.name)(optimizer, **spec.arguments) for spec in self.specs]
+
+    def group(self, optimizer: torch.optim.Optimizer) -> SchedulerGroup:
+        """Build the group."""
+        return SchedulerGroup(optimizer, self.schedulers(optimizer), max_iters=ITERATIONS)
+
+    def events(self) -> list[tuple[str, float | None]]:
+        """Give what happens in order: ("step", None), ("epoch", None), ("observe", metric)."""
+        happened: list[tuple[str, float | None]] = []
+        for length, metric in zip(self.epochs, self.metrics, strict=True):
+            happened += [("step", None)] * length
+            happened.append(("epoch", None))
+            if metric is not None:
+                happened.append(("observe", metric))
+        return happened
+
+
+def shown(optimizer: torch.optim.Optimizer) -> list[tuple[float, float]]:
+    """Give learning rate and momentum of each param group."""
+    return [
+        (float(group["lr"]), float(group["betas"][0] if "betas" in group else group["momentum"]))
+        for group in optimizer.param_groups
+    ]
+
+
+def happen(group: SchedulerGroup, event: tuple[str, float | None]) -> None:
+    """Tell *group* what has happened."""
+    match event:
+        case ("step", _):
+            group.step(samples=4)
+        case ("epoch", _):
+            group.step_epoch()
+        case (_, metric):
+            group.observe({"loss": metric})
+
+
+def happen_alone(schedulers: list[ParamScheduler], event: tuple[str, float | None]) -> None:
+    """Tell each of *schedulers* what has happened, as MMEngine's hook does."""
+    for scheduler in schedulers:
+        match event:
+            case ("step", _) if not scheduler.by_epoch:
+                scheduler.step()
+            case ("epoch", _) if scheduler.by_epoch:
+                scheduler.step()
+            case ("observe", metric) if isinstance(scheduler, schedule.ReduceOnPlateauParamScheduler):
+                scheduler.step({"loss": metric})
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> Spec:
+    """Draw one schedule of any family, on either clock, with any window."""
+    family = draw(st.sampled_from(FAMILIES))
+    begin = draw(st.integers(0, 6))
+    window: dict[str, Any] = {
+        "begin": begin,
+        "end": draw(st.one_of(st.just(FOREVER), st.integers(begin + 1, begin + 10))),
+        "by_epoch": family == "ReduceOnPlateau" or draw(st.booleans()),
+    }
+    ratio: dict[str, Any] = {"eta_min_ratio": 0.1} if draw(st.booleans()) else {"eta_min": draw(FLOOR)}
+    own: dict[str, Any]
+    match family:
+        case "Step":
+            own = {"step_size": draw(TICKS), "gamma": draw(GAMMA)}
+        case "MultiStep":
+            own = {"milestones": draw(st.lists(st.integers(0, 9), max_size=4)), "gamma": draw(GAMMA)}
+        case "Constant":
+            own = {"factor": draw(FACTOR)}
+        case "Exponential":
+            own = {"gamma": draw(GAMMA)}
+        case "CosineAnnealing":
+            own = {"T_max": draw(st.one_of(st.none(), TICKS)), **ratio}
+        case "Linear":
+            own = {"start_factor": draw(st.one_of(st.just(0.0), FACTOR)), "end_factor": draw(FACTOR)}
+        case "Poly":
+            own = {"power": draw(st.sampled_from([0.5, 1.0, 2.0])), "eta_min": draw(FLOOR)}
+        case "OneCycle":
+            own = {"eta_max": draw(st.sampled_from([0.8, [0.3, 0.6]])), "total_steps": draw(st.integers(4, 9))}
+        case "CosineRestart":
+            own = {"periods": draw(st.lists(TICKS, min_size=2, max_size=2)), "restart_weights": [1, 0.5], **ratio}
+        case _:
+            own = {"patience": draw(st.integers(0, 1)), "factor": draw(st.floats(0.2, 0.9)), "min_value": 0.001}
+    return Spec(family + draw(st.sampled_from(["LR", "LR", "Momentum"])), {**own, **window})
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Draw a list of schedules and a training of some uneven epochs."""
+    epochs = tuple(draw(st.lists(st.integers(0, 4), min_size=4, max_size=5)))
+    metric = st.one_of(st.none(), st.sampled_from([0.1, 0.5, 1.0, 2.0]))
+    return Case(
+        specs=tuple(draw(st.lists(specs(), min_size=1, max_size=4))),
+        epochs=epochs,
+        metrics=tuple(draw(metric) for _ in epochs),
+        adam=draw(st.booleans()),
+        tensor=draw(st.booleans()),
+    )

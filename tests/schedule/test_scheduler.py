@@ -1,0 +1,552 @@
+"""A schedule by itself: arguments, windows, what it writes and reads, and its state."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import math
+import pickle
+import weakref
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from resumable_sched.errors import ScheduleMismatchError, StateFormatError
+from resumable_sched.schedule import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineRestartLR,
+    ExponentialLR,
+    LinearLR,
+    LinearMomentum,
+    LinearParamScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    OneCycleMomentum,
+    ParamScheduler,
+    PolyLR,
+    ReduceOnPlateauLR,
+    StepLR,
+)
+from resumable_sched.schedule.curves import Affine
+
+
+def sgd(lr: Any = 1.0, groups: int = 1) -> torch.optim.SGD:
+    """Give an optimizer with *groups* param groups."""
+    return torch.optim.SGD(
+        [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(groups)], lr=lr, momentum=0.5
+    )
+
+
+def lr(optimizer: torch.optim.Optimizer) -> float:
+    """Give the learning rate of the first group."""
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def run(optimizer: torch.optim.Optimizer, schedulers: list[ParamScheduler], steps: int) -> list[float]:
+    """Give the learning rate before each of *steps*."""
+    seen = []
+    for _ in range(steps):
+        seen.append(lr(optimizer))
+        for scheduler in schedulers:
+            scheduler.step()
+    return seen
+
+
+@dataclass(frozen=True, eq=False)
+class HalveEach(ParamScheduler):
+    """Halve the value every *every* ticks: a schedule of the user's own."""
+
+    every: int = 2
+
+    def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
+        """Halve."""
+        return Affine(0.5 ** (t // self.every))
+
+
+# ---------------------------------------------------------------------------------------- values
+def test_before_the_window_nothing_happens_and_after_it_the_last_value_holds() -> None:
+    """A window changes the value inside and leaves it where it arrived."""
+    optimizer = sgd()
+
+    assert run(optimizer, [LinearLR(optimizer, 0.5, 0.75, begin=2, end=5)], 8) == [
+        1,
+        1,
+        0.5,
+        0.625,
+        0.75,
+        0.75,
+        0.75,
+        0.75,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (lambda optimizer: LinearLR(optimizer, 0.25, begin=1, end=2), 0.25),
+        (lambda optimizer: ConstantLR(optimizer, 0.25, begin=1, end=2), 0.25),
+        (lambda optimizer: PolyLR(optimizer, begin=1, end=2), 1.0),
+    ],
+)
+def test_a_window_of_one_tick_is_held(make: Any, value: float) -> None:
+    """Linear keeps its start, constant its factor, polynomial changes nothing."""
+    optimizer = sgd()
+
+    assert run(optimizer, [make(optimizer)], 4) == [1.0, value, value, value]
+
+
+def test_a_warm_up_can_start_at_zero() -> None:
+    """A factor of 0 is left again, alone and where a floor overlaps."""
+    optimizer = sgd()
+    assert run(optimizer, [LinearLR(optimizer, 0.0, end=5)], 6) == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+    optimizer = sgd()
+    warm_up, cosine = LinearLR(optimizer, 0.0, end=3), CosineAnnealingLR(optimizer, T_max=8, eta_min=0.1)
+    seen = run(optimizer, [warm_up, cosine], 9)
+    assert seen[0] == 0.0
+    assert all(0.0 < value < 1.0 for value in seen[1:])
+    assert seen[8] == pytest.approx(0.1)
+
+
+def test_one_cycle_stays_at_its_end() -> None:
+    """After its last tick the cycle does not climb again."""
+    optimizer = sgd()
+
+    seen = run(optimizer, [OneCycleLR(optimizer, eta_max=1.0, total_steps=10)], 14)
+
+    assert max(seen) == 1.0
+    assert seen[9:] == [1.0 / 25.0 / 1e4] * 5
+
+
+def test_momentum_can_follow_one_cycle() -> None:
+    """The family that MMEngine forgot exists for momentum too."""
+    optimizer = sgd()
+    scheduler = OneCycleMomentum(optimizer, eta_max=0.9, total_steps=10)
+
+    assert optimizer.param_groups[0]["momentum"] == 0.9 / 25
+    scheduler.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_a_step_far_away_costs_and_is_what_the_formula_says() -> None:
+    """A closed form does not drift: a billion ticks away it is the formula, to the last bit."""
+    optimizer = sgd(0.1)
+    scheduler = CosineAnnealingLR(optimizer, T_max=10**9, eta_min=1e-5, by_epoch=False)
+    state = scheduler.state_dict()
+    state["tick"] = 123_456_789
+    scheduler.load_state_dict(state)
+
+    share = (1.0 + math.cos(math.pi * 123_456_789 / 10**9)) / 2.0
+    assert lr(optimizer) == share * 0.1 + 1e-5 * (1.0 - share)
+
+
+def test_an_exponential_may_leave_the_range_of_floats() -> None:
+    """Overflow is infinite, as a product of floats would be, and its state is still JSON."""
+    optimizer = sgd()
+    scheduler = ExponentialLR(optimizer, 10.0)
+    for _ in range(400):
+        scheduler.step()
+
+    assert lr(optimizer) == math.inf
+    assert json.loads(json.dumps(scheduler.state_dict(), allow_nan=False))["values"] == ["inf"]
+
+
+def test_overlapping_multiplications_are_the_product() -> None:
+    """Two schedules that only multiply give the product of their factors."""
+    optimizer = sgd()
+    schedulers = [LinearLR(optimizer, 0.5, end=3), StepLR(optimizer, 2, 0.1)]
+
+    assert run(optimizer, schedulers, 4) == pytest.approx([0.5, 0.75, 0.1, 0.1], rel=1e-15)
+
+
+# ------------------------------------------------------------------------------------- arguments
+def test_a_unit_wins_over_by_epoch() -> None:
+    """`unit` is the same thing in a word."""
+    assert LinearLR(sgd(), unit="iteration").by_epoch is False
+    assert LinearLR(sgd(), unit="epoch", by_epoch=False).by_epoch is True
+    assert LinearLR(sgd(), by_epoch=False).unit == "iteration"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: LinearLR("sgd"), TypeError, "`optimizer` should be an Optimizer"),  # type: ignore[arg-type]
+        (lambda: LinearLR(sgd(), begin=5, end=5), ValueError, "`end` must be greater than `begin`"),
+        (lambda: LinearLR(sgd(), begin=-1), ValueError, "`begin` must be at least 0, but is -1"),
+        (lambda: LinearLR(sgd(), begin=0.5), TypeError, "`begin` must be an integer, but is 0.5"),  # type: ignore[arg-type]
+        (lambda: LinearLR(sgd(), start_factor=2), ValueError, "`start_factor` must be between 0 and 1, but is 2"),
+        (lambda: LinearLR(sgd(), end_factor=-0.1), ValueError, "`end_factor` must be between 0 and 1"),
+        (lambda: ConstantLR(sgd(), factor="1"), TypeError, "`factor` must be a number"),  # type: ignore[arg-type]
+        (lambda: LinearLR(sgd(), unit="sample"), ValueError, "`unit` must be"),  # type: ignore[arg-type]
+        (lambda: LinearLR(sgd(), by_epoch="no"), TypeError, "`by_epoch` must be"),  # type: ignore[arg-type]
+        (lambda: LinearLR(sgd(), last_step=-2), ValueError, "`last_step` must be at least -1"),
+        (lambda: LinearLR(sgd(), last_step=3), KeyError, "param 'initial_lr' is not specified"),
+        (lambda: LinearParamScheduler(sgd(), "beta3"), KeyError, "group 0 has"),
+        (lambda: LinearMomentum(torch.optim.ASGD([torch.zeros(1)])), ValueError, "`momentum` or `betas`"),
+        (lambda: StepLR(sgd(), 0), ValueError, "`step_size` must be at least 1"),
+        (lambda: MultiStepLR(sgd(), ["8"]), TypeError, "`milestones` must be an integer, but is '8'"),  # type: ignore[list-item]
+        (lambda: MultiStepLR(sgd(), 8), TypeError, "`milestones` must be a list"),  # type: ignore[arg-type]
+        (lambda: ExponentialLR(sgd(), math.nan), ValueError, "`gamma` must be finite"),
+        (lambda: CosineAnnealingLR(sgd(), 0), ValueError, "`T_max` must be at least 1"),
+        (lambda: CosineAnnealingLR(sgd(), 5, 0.1, eta_min_ratio=0.1), ValueError, "and not both"),
+        (lambda: CosineRestartLR(sgd(), [5]), ValueError, "`eta_min` or `eta_min_ratio` must be given"),
+        (
+            lambda: CosineRestartLR(sgd(), [5, 5], eta_min=0),
+            ValueError,
+            "`restart_weights` must have a weight for each",
+        ),
+        (lambda: PolyLR(sgd(), power=-1), ValueError, "`power` must be at least 0"),
+        (
+            lambda: OneCycleLR(sgd(), [0.1, 0.2], 10),
+            ValueError,
+            "`eta_max` must have a value for each of 1 param groups",
+        ),
+        (lambda: OneCycleLR(sgd(), 0.1, 10, pct_start=2.0), ValueError, "`pct_start` must be"),
+        (lambda: OneCycleLR(sgd(), 0.1, 10, anneal_strategy="sin"), ValueError, "anneal_strategy"),  # type: ignore[arg-type]
+        (lambda: ReduceOnPlateauLR(sgd(), factor=1.0), ValueError, "`factor` must be less than 1"),
+        (lambda: ReduceOnPlateauLR(sgd(), by_epoch=False), ValueError, "`by_epoch` of ReduceOnPlateauLR must be True"),
+        (lambda: ReduceOnPlateauLR(sgd(), rule="min"), ValueError, "`rule` must be"),  # type: ignore[arg-type]
+        (lambda: ReduceOnPlateauLR(sgd(), min_value=[0.1, 0.2]), ValueError, "`min_value` must have a value for each"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_the_rule_and_the_value(make: Any, error: type[Exception], words: str) -> None:
+    """Whatever is wrong is an error at construction that says what, and nothing is adjusted."""
+    with pytest.raises(error) as caught:
+        make()
+
+    assert words in str(caught.value.args[0])
+
+
+def test_a_refused_schedule_leaves_the_optimizer_alone() -> None:
+    """An error at construction changes no value, and the next schedule starts from what the optimizer shows then."""
+    optimizer = sgd()
+    with pytest.raises(ValueError, match="start_factor"):
+        LinearLR(optimizer, start_factor=3)
+    optimizer.param_groups[0]["lr"] = 0.5
+
+    LinearLR(optimizer, start_factor=0.5)
+
+    assert lr(optimizer) == 0.25
+
+
+def test_configuration_cannot_be_changed() -> None:
+    """A schedule is a description; only its clock moves."""
+    scheduler = LinearLR(sgd())
+
+    with pytest.raises(FrozenInstanceError):
+        scheduler.start_factor = 0.5  # type: ignore[misc]
+
+
+def test_last_step_is_the_local_tick() -> None:
+    """It is -1 before the window, counts inside, and stops at the last tick."""
+    optimizer = sgd()
+    scheduler = StepLR(optimizer, 3, begin=2, end=5)
+    seen = []
+    for _ in range(7):
+        seen.append(scheduler.last_step)
+        scheduler.step()
+
+    assert seen == [-1, -1, 0, 1, 2, 2, 2]
+
+
+def test_a_position_without_a_state_continues_there() -> None:
+    """`last_step=k` means that tick k of the window is done, for an optimizer that was scheduled before."""
+    optimizer = sgd()
+    optimizer.param_groups[0]["initial_lr"] = 2.0
+
+    scheduler = ExponentialLR(optimizer, 0.5, last_step=2)
+
+    assert (scheduler.last_step, lr(optimizer)) == (3, 2.0 * 0.5**3)
+
+
+def test_a_guessed_position_is_refused_where_the_value_depends_on_the_path() -> None:
+    """A floor that overlaps another schedule cannot be continued from a number."""
+    optimizer = sgd()
+    optimizer.param_groups[0]["initial_lr"] = 1.0
+    LinearLR(optimizer, end=9)
+
+    with pytest.raises(ValueError, match="`last_step` must be -1"):
+        CosineAnnealingLR(optimizer, 9, 0.1, last_step=3)
+
+
+def test_epochs_become_iterations() -> None:
+    """Durations are multiplied, fractions rounded to the nearest iteration, rates rooted."""
+    optimizer = sgd()
+
+    converted = MultiStepLR.build_iter_from_epoch(optimizer, [8, 11], 0.5, begin=0.29, epoch_length=100)
+    assert (converted.milestones, converted.begin, converted.by_epoch) == ((800, 1100), 29, False)
+    exponential = ExponentialLR.build_iter_from_epoch(sgd(), gamma=0.25, epoch_length=2)
+    assert (exponential.gamma, exponential.end) == (0.5, 10**9)
+    for config in ({"epoch_length": 0}, {}, {"epoch_length": 5, "by_epoch": False}):
+        with pytest.raises(ValueError, match=r"`epoch_length`|`by_epoch`"):
+            StepLR.build_iter_from_epoch(optimizer, 2, **config)
+
+
+# ------------------------------------------------------------------------- what is in the optimizer
+def test_a_tensor_is_filled_in_place() -> None:
+    """A captured graph holds a reference to the tensor; it must stay the same one."""
+    tensor = torch.tensor(0.5)
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=tensor, capturable=False)
+    scheduler = LinearLR(optimizer, 0.5, end=3)
+    scheduler.step()
+
+    assert optimizer.param_groups[0]["lr"] is tensor
+    assert float(tensor) == 0.375
+
+
+def test_one_tensor_in_two_groups_cannot_hold_two_values() -> None:
+    """Where groups share a tensor and their values differ, that is an error and not the last value."""
+    optimizer = torch.optim.SGD([{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)]}], lr=torch.tensor(0.5))
+
+    with pytest.raises(ValueError, match="must be a tensor of its own"):
+        OneCycleLR(optimizer, [0.1, 0.2], 10)
+
+
+def test_any_key_can_be_scheduled() -> None:
+    """Whatever number a param group holds has a schedule, in anything that has param groups."""
+
+    class Duck:
+        def __init__(self) -> None:
+            self.param_groups: list[dict[str, Any]] = [{"params": [], "temperature": 4.0}]
+
+    duck = Duck()
+    LinearParamScheduler(duck, "temperature", 0.25, end=3).step()
+
+    assert duck.param_groups[0]["temperature"] == 2.5
+
+
+def test_a_dead_momentum_of_adam_is_not_read() -> None:
+    """MMEngine leaves a key `momentum` in Adam's groups; the momentum is `betas[0]`."""
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], betas=(0.8, 0.99))
+    optimizer.param_groups[0]["momentum"] = 0.1
+
+    LinearMomentum(optimizer, 0.5, end=3)
+
+    assert optimizer.param_groups[0]["betas"] == (0.4, 0.99)
+    assert optimizer.param_groups[0]["momentum"] == 0.4
+
+
+def test_a_value_that_somebody_else_writes_is_written_again_with_one_warning() -> None:
+    """The schedule decides; whoever also writes is told once."""
+    optimizer = sgd()
+    scheduler = StepLR(optimizer, 5)
+    optimizer.param_groups[0]["lr"] = 7.0
+    with pytest.warns(UserWarning, match=r"`lr` of param group 0 was set to 7.0 by other code"):
+        scheduler.step()
+    assert lr(optimizer) == 1.0
+
+    optimizer.param_groups[0]["lr"] = 8.0
+    scheduler.step()
+    assert lr(optimizer) == 1.0
+
+
+def test_loading_the_optimizer_is_not_somebody_else_writing() -> None:
+    """After the optimizer was loaded our values are there at once, and nobody is warned."""
+    optimizer = sgd()
+    scheduler = LinearLR(optimizer, 0.5, end=5)
+    state = sgd(3.0).state_dict()
+
+    optimizer.load_state_dict(state)
+
+    assert (lr(optimizer), optimizer.param_groups[0]["initial_lr"]) == (0.5, 1.0)
+    scheduler.step()
+    assert lr(optimizer) == 0.625
+
+
+def test_param_groups_that_come_later_are_an_error() -> None:
+    """A group without a schedule is not silently left alone."""
+    optimizer = sgd()
+    scheduler = StepLR(optimizer, 5)
+    optimizer.add_param_group({"params": [torch.zeros(1)]})
+
+    with pytest.raises(RuntimeError, match="scheduled for 1 param groups, but the optimizer has 2 now"):
+        scheduler.step()
+
+
+def test_the_ledger_keeps_neither_optimizer_nor_schedule_alive() -> None:
+    """When the user drops them they are gone."""
+    optimizer = sgd()
+    scheduler = LinearLR(optimizer)
+    references: list[weakref.ref[Any]] = [weakref.ref(optimizer), weakref.ref(scheduler)]
+
+    del optimizer, scheduler
+    gc.collect()
+
+    assert [reference() for reference in references] == [None, None]
+
+
+# ----------------------------------------------------------------------------------------- state
+def test_a_pickle_continues() -> None:
+    """A schedule that was pickled with its optimizer registers again and goes on."""
+    optimizer = sgd()
+    scheduler = LinearLR(optimizer, 0.5, end=5)
+    scheduler.step()
+
+    again, other = pickle.loads(pickle.dumps((optimizer, scheduler)))  # noqa: S301 - our own bytes
+
+    assert other.optimizer is again
+    other.step()
+    scheduler.step()
+    assert lr(again) == lr(optimizer)
+    assert repr(other) == repr(scheduler)
+
+
+def test_a_shape_of_ones_own_needs_one_method() -> None:
+    """A subclass with `at` has windows, state, copies and comparison."""
+    optimizer = sgd()
+    scheduler = HalveEach(optimizer, "lr", every=2)
+    assert run(optimizer, [scheduler], 5) == [1.0, 1.0, 0.5, 0.5, 0.25]
+
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    again = sgd()
+    other = HalveEach(again, "lr", every=2)
+    other.load_state_dict(state)
+    assert lr(again) == 0.25
+    assert state["config"]["type"].endswith(":HalveEach")
+
+
+def test_a_field_that_json_cannot_hold_is_refused_at_build() -> None:
+    """What cannot be saved and compared is an error before training, not at the first checkpoint."""
+
+    @dataclass(frozen=True, eq=False)
+    class Called(ParamScheduler):
+        function: Any = None
+
+        def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
+            return Affine(float(t))
+
+    with pytest.raises(TypeError, match="`function` must be a number, a string"):
+        Called(sgd(), "lr", lambda t, _: t)
+
+
+def test_a_changed_configuration_is_an_error_that_names_each_field() -> None:
+    """The saved and the new value are said, and what to do."""
+    state = LinearLR(sgd(), 0.1, end=5).state_dict()
+    scheduler = LinearLR(sgd(0.2), 0.3, end=5)
+
+    with pytest.raises(ScheduleMismatchError) as caught:
+        scheduler.load_state_dict(state)
+
+    assert caught.value.differences == (
+        "LinearLR: `start_factor` was 0.1 when tick 0 was saved, but is 0.3 now.",
+        "LinearLR: the initial `lr` of param group 0 was 1.0 when tick 0 was saved, but is 0.2 now.",
+    )
+    assert 'on_mismatch="keep"' in str(caught.value)
+    assert '"adopt"' in str(caught.value)
+
+
+def test_keep_continues_with_what_was_saved_and_adopt_with_what_was_built() -> None:
+    """Both start from the saved position."""
+    optimizer = sgd()
+    scheduler = LinearLR(optimizer, 0.0, end=5)
+    scheduler.step()
+    state = scheduler.state_dict()
+
+    kept, adopted = sgd(2.0), sgd(2.0)
+    LinearLR(kept, 0.5, end=3).load_state_dict(state, "keep")
+    LinearLR(adopted, 0.5, end=3).load_state_dict(state, "adopt")
+
+    assert (lr(kept), lr(adopted)) == (0.25, 1.5)
+
+
+def test_training_longer_is_not_a_change() -> None:
+    """A default `end` is the length of training, whatever that is; nothing but `end` says so."""
+    assert LinearLR(sgd()).state_dict()["config"]["end"] == "length of training"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"version": 2}, "`version` of the state must be 1, but is 2"),
+        ({"version": None}, "`version` of the state must be 1, but is None"),
+        ({"kind": "SchedulerGroup"}, "kind"),
+        ({"tick": -1}, "tick"),
+        ({"tick": "7"}, "tick"),
+        ({"tick": True}, "tick"),
+        ({"values": ["big"]}, "values"),
+        ({"values": []}, "`values`"),
+        ({"extra": 1}, "extra"),
+        ({"config": []}, "config"),
+    ],
+)
+def test_a_damaged_state_is_refused_by_the_name_of_the_field(change: dict[str, Any], words: str) -> None:
+    """Every field is checked before anything is changed."""
+    optimizer = sgd()
+    scheduler = LinearLR(optimizer, 0.5)
+    state = {**scheduler.state_dict(), **change}
+
+    with pytest.raises(StateFormatError) as caught:
+        scheduler.load_state_dict(state)
+
+    assert words in str(caught.value)
+    assert lr(optimizer) == 0.5
+
+
+@pytest.mark.parametrize("state", [None, [], {}, {"last_step": 5, "base_values": [0.1]}])
+def test_a_state_of_another_kind_is_refused(state: Any) -> None:
+    """The state dict of a peer, or of nothing, is not half loaded."""
+    with pytest.raises(StateFormatError, match=r"LinearLR\.state_dict\(\)"):
+        LinearLR(sgd()).load_state_dict(state)
+
+
+@pytest.mark.parametrize("field", ["tick", "values", "config", "kind", "base", "opened", "plateau"])
+def test_a_missing_field_is_refused(field: str) -> None:
+    """A state that lost a field is damaged, whichever it is."""
+    scheduler = LinearLR(sgd())
+    state = scheduler.state_dict()
+    del state[field]
+
+    with pytest.raises(StateFormatError, match=field):
+        scheduler.load_state_dict(state)
+
+
+# --------------------------------------------------------------------------------------- plateau
+def test_a_plateau_reduces_after_patience_and_waits_after_it() -> None:
+    """Metrics that do not improve reduce the value, then as many as `cooldown` are ignored."""
+    optimizer = sgd()
+    scheduler = ReduceOnPlateauLR(optimizer, factor=0.5, patience=1, cooldown=1, min_value=0.3)
+    seen = []
+    for metric in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1):
+        scheduler.step()
+        scheduler.step({"loss": metric})
+        seen.append(lr(optimizer))
+
+    assert seen == [1.0, 1.0, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3]
+
+
+def test_nan_is_never_better() -> None:
+    """A diverged metric counts as no improvement, also as the first one."""
+    optimizer = sgd()
+    scheduler = ReduceOnPlateauLR(optimizer, factor=0.5, patience=0)
+    scheduler.step({"loss": torch.tensor(math.nan)})
+    assert lr(optimizer) == 0.5
+
+    scheduler.step({"loss": 3.0})
+    assert lr(optimizer) == 0.5
+    assert json.dumps(scheduler.state_dict(), allow_nan=False)
+
+
+def test_a_metric_that_is_missing_is_named() -> None:
+    """The error says what was asked for and what was there."""
+    scheduler = ReduceOnPlateauLR(sgd(), monitor="accuracy")
+
+    with pytest.raises(KeyError, match="'accuracy', but holds 'loss'"):
+        scheduler.step({"loss": 1.0})
+    with pytest.raises(TypeError, match="`metrics` must be a dict"):
+        scheduler.step(("loss", 1.0))  # type: ignore[arg-type]
+
+
+def test_a_copy_of_a_schedule_alone_takes_its_optimizer_along() -> None:
+    """A deep copy is independent of the original."""
+    optimizer = sgd()
+    scheduler = LinearLR(optimizer, 0.5, end=5)
+
+    other = copy.deepcopy(scheduler)
+    other.step()
+
+    assert (lr(optimizer), other.get_last_value(), scheduler.base_values) == (0.5, [0.625], [1.0])
