@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import uuid
@@ -15,6 +16,7 @@ from resumable_sched.checkpoint.envelope import seal, unseal
 from resumable_sched.checkpoint.lineage import Claim, Note, eligible, now
 from resumable_sched.checkpoint.manifest import (
     INCARNATIONS,
+    MANIFEST,
     Folder,
     Manifest,
     Survey,
@@ -100,10 +102,12 @@ def describe(storage: Storage, view: Survey | None = None) -> list[Checkpoint]:
     """Return every checkpoint at the URL, oldest first, judged by its manifest and the sizes of its files."""
     view = view or survey(storage)
     current = {folder.save_id for folder in eligible(storage, view)}
-    return [_describe(storage, folder, current=folder.save_id in current) for folder in view.folders]
+    found = (_describe(storage, folder, current=folder.save_id in current) for folder in view.folders)
+    return [it for it in found if it is not None]
 
 
-def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint:
+def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint | None:
+    """Describe one of them; None if retention has deleted it since the listing."""
     known: dict[str, Any] = {
         "iteration": folder.iteration,
         "save_id": folder.save_id,
@@ -115,7 +119,9 @@ def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint:
         return Checkpoint(**known, status="partial", reason="manifest.json is missing: the job died while writing it")
     try:
         manifest = load_manifest(storage, folder)
-    except (CorruptCheckpointError, FileNotFoundError) as error:
+    except FileNotFoundError:
+        return None
+    except CorruptCheckpointError as error:
         return Checkpoint(**known, status="corrupt", reason=_within(folder, error), current=current)
     reason = _quarantined(storage, folder)
     return Checkpoint(
@@ -123,17 +129,17 @@ def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint:
         status="corrupt" if reason else "complete",
         reason=reason,
         current=current,
-        **facts(storage, folder, manifest),
+        **facts(manifest, metrics_of(storage, folder, manifest)),
     )
 
 
-def facts(storage: Storage, folder: Folder, manifest: Manifest) -> dict[str, Any]:
+def facts(manifest: Manifest, metrics: Mapping[str, float]) -> dict[str, Any]:
     """Return the fields of a `Checkpoint` that its manifest and its notes know."""
     return {
         "world_size": manifest.world_size,
         "created": manifest.created,
         "parent": manifest.parent,
-        "metrics": metrics_of(storage, folder, manifest),
+        "metrics": metrics,
         "summaries": unflatten(manifest.summaries, {}),
     }
 
@@ -151,6 +157,8 @@ def metrics_of(storage: Storage, folder: Folder, manifest: Manifest) -> dict[str
                 metrics |= unflatten(_read(storage, f"{folder.name}/{name}", "metrics", dict[str, Any]), {})
             except CorruptCheckpointError as error:
                 _log.warning("%s is damaged and is ignored: %s", error.file, error.reason)
+            except FileNotFoundError:
+                continue
     return metrics
 
 
@@ -169,12 +177,20 @@ def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
     """
     plain = {}
     for name, value in (metrics or {}).items():
+        if not isinstance(name, str):
+            raise TypeError(f"A name in `metrics` must be a string, but is {name!r} instead.")
         try:
-            plain[str(name)] = float(value)
-        except (TypeError, ValueError):
+            plain[name] = _number(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last one: a tensor of several elements
             kind = type(value).__name__
             raise TypeError(f"`metrics[{name!r}]` must be a number, but is a {kind} instead.") from None
     return plain
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - a number of any library
+    if isinstance(value, (str, bytes)):
+        raise TypeError
+    return float(value)
 
 
 def quarantine(storage: Storage, folder: Folder, error: CorruptCheckpointError) -> None:
@@ -191,7 +207,7 @@ def _quarantined(storage: Storage, folder: Folder) -> str:
         if name.startswith("quarantine-"):
             try:
                 note = _read(storage, f"{folder.name}/{name}", "quarantine", _Quarantine)
-            except CorruptCheckpointError:
+            except (CorruptCheckpointError, FileNotFoundError):
                 continue
             return f"{note.file.removeprefix(f'{folder.name}/')}: {note.reason} (found by {note.host}, {note.found})"
     return ""
@@ -208,13 +224,22 @@ def examine(
         on_read: Told the number of bytes after each read.
     """
     view = survey(storage)
+    resumed = set(_resumed(storage, view))
     for claim in view.claims:
         yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.json", "claim", Claim, None)
-        if claim in view.notes:
+        if claim in view.notes or claim in resumed:
             yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.resumed.json", "resumed", Note, None)
     for folder in view.folders:
         if iteration is None or folder.iteration == iteration:
             yield from _examine_folder(storage, folder, on_read)
+
+
+def _resumed(storage: Storage, view: Survey) -> Iterator[str]:
+    """Yield the claims whose checkpoints say that there is a note."""
+    for folder in view.folders:
+        with contextlib.suppress(FileNotFoundError, CorruptCheckpointError):
+            if folder.committed and read_manifest(storage, folder).resumed:
+                yield folder.claim
 
 
 def _examine_folder(storage: Storage, folder: Folder, on_read: Callable[[int], None]) -> Iterator[Problem]:
@@ -224,18 +249,36 @@ def _examine_folder(storage: Storage, folder: Folder, on_read: Callable[[int], N
             body_type: Any = dict[str, Any] if kind == "metrics" else _Quarantine
             yield from _examine_json(storage, f"{folder.name}/{name}", kind, body_type, folder.save_id)
     if not folder.committed:
+        reason = "it is missing: the job died while writing this checkpoint, or the file was deleted since"
+        yield Problem(f"{folder.name}/{MANIFEST}", reason, folder.save_id)
         return
     try:
         manifest = read_manifest(storage, folder)
+    except FileNotFoundError:  # deleted since the listing, by the retention of a job that is still running
+        return
     except CorruptCheckpointError as error:
         yield Problem(error.file, error.reason, folder.save_id)
         return
+    yield from _examine_shards(storage, folder, manifest, on_read)
+
+
+def _examine_shards(
+    storage: Storage, folder: Folder, manifest: Manifest, on_read: Callable[[int], None]
+) -> Iterator[Problem]:
     wrong = {error.file: error.reason for error in wrong_files(manifest, folder)}
     for file, record in manifest.files.items():
         key = f"{folder.name}/{file}"
         if key in wrong:
             yield Problem(key, wrong[key], folder.save_id)
-        elif (digest := _digest(storage, key, record.size, on_read)) != record.xxh3_128:
+            continue
+        try:
+            digest = _digest(storage, key, record.size, on_read)
+        except FileNotFoundError:
+            if MANIFEST in {name.rpartition("/")[2] for name in storage.list(folder.name)}:
+                yield Problem(key, "it is missing", folder.save_id)
+                continue
+            return  # the manifest goes first: the whole checkpoint was deleted meanwhile
+        if digest != record.xxh3_128:
             yield Problem(key, f"its checksum is {digest} instead of {record.xxh3_128}", folder.save_id)
 
 

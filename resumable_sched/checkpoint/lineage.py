@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from resumable_sched.checkpoint.envelope import seal, unseal
-from resumable_sched.checkpoint.manifest import INCARNATIONS, Folder, Survey, claim_order, survey
+from resumable_sched.checkpoint.manifest import INCARNATIONS, Folder, Survey, claim_order, newest_claim, survey
 from resumable_sched.errors import CorruptCheckpointError, FencedError
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ def require_newest(storage: Storage, mine: str) -> None:
     Raises:
         FencedError: With what is known about the newer claim.
     """
-    names = (key.rpartition("/")[2].partition(".")[0] for key in storage.list(INCARNATIONS))
-    newest = max(names, key=claim_order, default=mine)
-    if claim_order(newest) <= claim_order(mine):
+    newest = newest_claim(storage)
+    if newest is None or claim_order(newest) <= claim_order(mine):
         return
     try:
         key = f"{INCARNATIONS}/{newest}.json"
@@ -110,6 +109,8 @@ def read_note(storage: Storage, claim: str) -> Note | None:
     key = f"{INCARNATIONS}/{claim}.resumed.json"
     try:
         return unseal(key, "resumed", storage.read(key), Note)
+    except FileNotFoundError:  # deleted since the listing: newer notes outrank it
+        return None
     except CorruptCheckpointError as error:
         _log.warning("%s is damaged and is ignored: %s", key, error.reason)
         return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import operator
+import os
+import re
 import threading
 import weakref
 from functools import partial
@@ -35,15 +38,14 @@ from resumable_sched.checkpoint.manifest import (
 from resumable_sched.checkpoint.objects import adapt
 from resumable_sched.checkpoint.restoring import Request, Restored, restore
 from resumable_sched.checkpoint.retention import Candidate, Retention
-from resumable_sched.checkpoint.saving import Prepared, Report, assemble, prepare, write
+from resumable_sched.checkpoint.saving import About, Prepared, Report, assemble, prepare, write
 from resumable_sched.checkpoint.staging import HostCopy, Save, Writer
 from resumable_sched.checkpoint.storage import Storage, open_storage
-from resumable_sched.checkpoint.tree import JSON, flatten
+from resumable_sched.checkpoint.tree import flatten, unflatten
 from resumable_sched.distributed.ranks import Ranks, current_ranks, from_rank_zero, gather
-from resumable_sched.errors import FencedError, IncompleteCheckpointError
+from resumable_sched.errors import IncompleteCheckpointError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
     from types import TracebackType
 
@@ -53,7 +55,8 @@ __all__ = ["CheckpointManager", "load"]
 
 _log = logging.getLogger(__name__)
 _LARGEST_ITERATION: Final = 10**12
-_writers: weakref.WeakValueDictionary[tuple[str, int], CheckpointManager] = weakref.WeakValueDictionary()
+_RANK: Final = re.compile(r"rank-[0-9]+")  # what the names of a rank's own tensors begin with
+_writers: weakref.WeakValueDictionary[tuple[int, str, int], CheckpointManager] = weakref.WeakValueDictionary()
 _writers_lock: Final = threading.Lock()
 
 
@@ -112,17 +115,18 @@ class CheckpointManager:
         self._claim: str | None = None
         self._attempt = 0
         self._parent: str | None = None
+        self._resumed = False
+        self._process = os.getpid()
         self._writer = Writer()
         self._host_copy = HostCopy()
         self._closed = False
-        self._metrics: dict[str, dict[str, float]] = {}
         if not read_only:
             self._register()
             # The writer thread talks to the other ranks on a channel of its own.
             self._writer_ranks = self._ranks.fork()
 
     def _register(self) -> None:
-        key = (self._storage.url, self._ranks.rank)
+        key = (self._process, self._storage.url, self._ranks.rank)
         with _writers_lock:
             other = _writers.get(key)
             if other is not None and not other._closed:  # noqa: SLF001 - of its own class
@@ -160,16 +164,14 @@ class CheckpointManager:
         """
         self._require_writable()
         self._writer.settle()
-        iteration = _require_iteration(iteration)
-        stored_metrics = flatten(plain_metrics(metrics), "metrics")[0]
-        prepared = prepare(self._ranks, {name: adapt(name, self._state) for name in self._state}, iteration)
+        adapters = {name: adapt(name, self._state) for name in self._state}
+        prepared = prepare(self._ranks, adapters, partial(self._about, iteration, metrics))
         if self._claim is None:
             self._claim = from_rank_zero(self._ranks, lambda: claim_url(self._storage).encode()).decode()
         self._attempt += 1
-        folder = Folder(iteration, self._claim, self._attempt)
-        summaries = self._summaries() if self._ranks.rank == 0 else {}
-        finish = partial(self._write_and_commit, folder, prepared, stored_metrics, summaries)
-        save = Save(iteration)
+        folder = Folder(prepared.about.iteration, self._claim, self._attempt)
+        finish = partial(self._write_and_commit, folder, prepared)
+        save = Save(folder.iteration)
         if self._asynchronous:
             self._host_copy.fill(prepared.layout, prepared.tensors)
             self._writer.start(save, finish)
@@ -180,18 +182,36 @@ class CheckpointManager:
             save.wait()
         return save
 
-    def _write_and_commit(self, folder: Folder, prepared: Prepared, metrics: JSON, summaries: JSON) -> None:
+    def _about(self, iteration: int, metrics: Mapping[str, float] | None) -> About:
+        value = _require_iteration(iteration)
+        trees = {name: flatten(summary, name, "summary")[0] for name, summary in self._summaries().items()}
+        return About(value, flatten(plain_metrics(metrics), "metrics")[0], trees)
+
+    def _summaries(self) -> dict[str, Any]:
+        if self._ranks.rank != 0:
+            return {}
+        found = {name: getattr(value, "summary", None) for name, value in self._state.items()}
+        return {name: summary() for name, summary in found.items() if callable(summary)}
+
+    def _write_and_commit(self, folder: Folder, prepared: Prepared) -> None:
         ranks = self._writer_ranks
         content = self._host_copy.content if self._asynchronous else None
 
         def write_shard() -> bytes:
             return msgspec.json.encode(write(self._storage, folder, ranks.rank, prepared, content))
 
-        replies = gather(ranks, write_shard)
+        try:
+            replies = gather(ranks, write_shard)
+        except Exception:
+            # All ranks have ended. On a full disk the next save needs the room that this attempt has taken.
+            if ranks.rank == 0:
+                with contextlib.suppress(Exception):
+                    self._storage.delete_folder(folder.name)
+            raise
 
         def commit() -> bytes:
             reports = [msgspec.json.decode(reply, type=Report) for reply in replies]
-            manifest = assemble(folder, prepared, reports, parent=self._parent, metrics=metrics, summaries=summaries)
+            manifest = assemble(folder, prepared, reports, parent=self._parent, resumed=self._resumed)
             require_newest(self._storage, folder.claim)
             save_manifest(self._storage, folder, manifest)
             # A job that claimed before the manifest was there may not have seen it, and goes on from an older one.
@@ -203,15 +223,9 @@ class CheckpointManager:
         if ranks.rank == 0 and self._retention is not None:
             try:
                 self._retire(folder, self._retention)
-            except (OSError, FencedError):
+            except Exception:  # noqa: BLE001 - any error raised on rank 0 alone leaves the others waiting for it
                 # The checkpoint is committed, and that is what the caller asked for; the next save tries again.
                 _log.exception("Old checkpoints of %s could not be deleted.", self.url)
-
-    def _summaries(self) -> dict[str, Any]:
-        found = {
-            name: value.summary() for name, value in self._state.items() if callable(getattr(value, "summary", None))
-        }
-        return {name: flatten(summary, name, "summary")[0] for name, summary in found.items()}
 
     def _retire(self, newest: Folder, retention: Retention) -> None:
         """Delete what need not be kept and what died jobs have left; manifests first, so that nothing is half there."""
@@ -223,15 +237,16 @@ class CheckpointManager:
             Candidate(it, it.save_id in current, self._metrics_of(it) if with_metrics else {}) for it in committed
         ]
         left_behind = [it for it in view.folders if not it.committed and it.order < newest.order]
-        for folder in [*retention.doomed(candidates), *left_behind]:
-            if folder != newest:
-                require_newest(self._storage, newest.claim)
-                self._storage.delete(f"{folder.name}/{MANIFEST}")
-                self._storage.delete_folder(folder.name)
-        oldest = min((claim_order(folder.claim) for folder in survey(self._storage).folders), default=None)
+        doomed = [it for it in (*retention.doomed(candidates), *left_behind) if it != newest]
+        for folder in doomed:
+            require_newest(self._storage, newest.claim)
+            self._storage.delete(f"{folder.name}/{MANIFEST}")
+            self._storage.delete_folder(folder.name)
+        oldest = min(claim_order(it.claim) for it in (newest, *view.folders) if it not in doomed)
         for claim in view.claims:
             # A claim of which nothing is left decides nothing any more: newer ones outrank it.
-            if oldest is not None and claim_order(claim) < oldest:
+            if claim_order(claim) < oldest:
+                require_newest(self._storage, newest.claim)
                 self._storage.delete(f"{INCARNATIONS}/{claim}.json")
                 self._storage.delete(f"{INCARNATIONS}/{claim}.resumed.json")
 
@@ -267,7 +282,7 @@ class CheckpointManager:
         names = list(self._state) if only is None else _require_known(only, self._state)
         if not self._read_only:
             self._claim = from_rank_zero(self._ranks, lambda: claim_url(self._storage).encode()).decode()
-            self._attempt = 0
+            self._attempt, self._parent, self._resumed = 0, None, False
         request = Request(
             adapters={name: adapt(name, self._state) for name in names},
             iteration=None if iteration is None else _require_iteration(iteration),
@@ -277,15 +292,15 @@ class CheckpointManager:
         )
         restored = restore(self._storage, self._ranks, request)
         if not self._read_only:
-            from_rank_zero(self._ranks, lambda: self._note(restored))
+            from_rank_zero(self._ranks, lambda: self._note(None if restored is None else restored.folder))
+            self._resumed = True
         if restored is None:
             return None
         self._parent = restored.manifest.save_id
         return self._checkpoint(restored)
 
-    def _note(self, restored: Restored | None) -> bytes:
+    def _note(self, pick: Folder | None) -> bytes:
         assert self._claim is not None
-        pick = None if restored is None else restored.folder
         seen: list[Folder] = []
         if pick is not None:
             current = eligible(self._storage, survey(self._storage))
@@ -295,6 +310,10 @@ class CheckpointManager:
 
     def _checkpoint(self, restored: Restored) -> Checkpoint:
         folder, manifest = restored.folder, restored.manifest
+
+        def metrics() -> bytes:
+            return msgspec.json.encode(flatten(metrics_of(self._storage, folder, manifest))[0])
+
         return Checkpoint(
             iteration=folder.iteration,
             save_id=folder.save_id,
@@ -303,7 +322,7 @@ class CheckpointManager:
             size=folder.size,
             files=len(folder.files),
             rejected=restored.rejected,
-            **facts(self._storage, folder, manifest),
+            **facts(manifest, unflatten(msgspec.json.decode(from_rank_zero(self._ranks, metrics)), {})),
         )
 
     def record(self, iteration: int, metrics: Mapping[str, float]) -> None:
@@ -315,13 +334,12 @@ class CheckpointManager:
         """
         self._require_writable()
         self._writer.settle()
-        plain = plain_metrics(metrics)
 
         def note() -> bytes:
             matching = [it for it in eligible(self._storage, survey(self._storage)) if it.iteration == iteration]
             if not matching:
                 raise IncompleteCheckpointError(f"{self.url} has no complete checkpoint of iteration {iteration}.")
-            record_metrics(self._storage, matching[-1], plain)
+            record_metrics(self._storage, matching[-1], plain_metrics(metrics))
             return b""
 
         from_rank_zero(self._ranks, note)
@@ -367,6 +385,11 @@ class CheckpointManager:
     def _require_open(self) -> None:
         if self._closed:
             raise RuntimeError(f"The manager of {self.url} is closed. Make a new one.")
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"The manager of {self.url} was made in process {self._process}, of which this one is a fork: "
+                "its claim and its writer thread are the parent's. Make a new one."
+            )
 
     def _require_writable(self) -> None:
         self._require_open()
@@ -407,7 +430,11 @@ def load(
 
 
 def _storage_of(url: str | os.PathLike[str] | Storage, options: Mapping[str, Any] | None) -> Storage:
-    return cast("Storage", url) if hasattr(url, "read_into") else open_storage(cast("str", url), options)
+    if not hasattr(url, "read_into"):
+        return open_storage(cast("str", url), options)
+    if options:
+        raise ValueError(f"`storage_options` must be empty for a Storage, but is {dict(options)!r} instead.")
+    return cast("Storage", url)
 
 
 def _ranks_of(group: dist.ProcessGroup | Ranks | None) -> Ranks:
@@ -420,7 +447,7 @@ def _require_names(state: Mapping[str, Any]) -> None:
     if not state:
         raise ValueError("`state` must name at least one object to save, but is empty.")
     for name in state:
-        if not isinstance(name, str) or not name or name.startswith(("__", "$")):
+        if not isinstance(name, str) or not name or name.startswith(("__", "$")) or _RANK.fullmatch(name):
             raise ValueError(f'A name in `state` must be a string like "model", but is {name!r} instead.')
 
 

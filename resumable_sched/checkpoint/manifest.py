@@ -21,12 +21,22 @@ if TYPE_CHECKING:
 
     from resumable_sched.checkpoint.storage import Storage
 
-__all__ = ["MANIFEST", "Folder", "Manifest", "Survey", "TensorRecord", "load_manifest", "save_manifest", "survey"]
+__all__ = [
+    "MANIFEST",
+    "Folder",
+    "Manifest",
+    "Survey",
+    "TensorRecord",
+    "load_manifest",
+    "newest_claim",
+    "save_manifest",
+    "survey",
+]
 
 MANIFEST: Final = "manifest.json"
 INCARNATIONS: Final = "incarnations"
-_FOLDER: Final = re.compile(r"ckpt-(\d{12,})-((\d{6,})-[0-9a-f]{12})-(\d{4,})")
-_CLAIM: Final = re.compile(INCARNATIONS + r"/(\d{6,}-[0-9a-f]{12})(\.resumed)?\.json")
+_FOLDER: Final = re.compile(r"ckpt-([0-9]{12,})-(([0-9]{6,})-[0-9a-f]{12})-([0-9]{4,})")
+_CLAIM: Final = re.compile(INCARNATIONS + r"/([0-9]{6,}-[0-9a-f]{12})(\.resumed)?\.json")
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +54,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     iteration: int
     claim: str
     parent: str | None
+    resumed: bool
+    """Whether its incarnation has left a note; then `verify` knows that there must be one."""
     world_size: int
     files: dict[str, FileRecord]
     tensors: dict[str, TensorRecord]
@@ -133,6 +145,12 @@ def survey(storage: Storage) -> Survey:
             other.append(key)
     folders = sorted((Folder(*identity, content) for identity, content in files.items()), key=lambda it: it.order)
     return Survey(folders, sorted(claims, key=claim_order), frozenset(notes), other)
+
+
+def newest_claim(storage: Storage) -> str | None:
+    """Return the highest claim, readable or not, for the price of a small listing."""
+    found = filter(None, map(_CLAIM.fullmatch, storage.list(INCARNATIONS)))
+    return max((it[1] for it in found), key=claim_order, default=None)
 
 
 def claim_order(claim: str) -> tuple[int, str]:

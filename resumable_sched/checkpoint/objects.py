@@ -75,8 +75,8 @@ class Adapter(Protocol):
     last: bool
     """Whether it is loaded after all others: nothing may draw from a generator that was set."""
 
-    def collect(self, prefix: str = "") -> Collected:
-        """Return the state now, not copied, with *prefix* before each tensor's name.
+    def collect(self) -> Collected:
+        """Return the state now, not copied.
 
         Raises:
             UnstorableError: If it holds what cannot be stored.
@@ -114,6 +114,8 @@ def _misfits(live: Mapping[str, torch.Tensor], records: Mapping[str, TensorRecor
         if record is not None and (record.shape != tuple(tensor.shape) or dtype_of(record.dtype) != tensor.dtype):
             here = f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
             yield f"{name} was saved as {record.dtype} of shape {list(record.shape)}, but is {here} here"
+        elif any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True)):
+            yield f"{name} must have its own memory for each element, but is expanded here; make it contiguous"
 
 
 @final
@@ -135,34 +137,28 @@ class _Module:
                 key = f"{outer}{key[len(path) :]}" if outer else key[len(path) + 1 :]
         return key
 
-    def _state(self) -> dict[str, Any]:
-        return {self._canonical(key): value for key, value in self._module.state_dict().items()}
-
-    def collect(self, prefix: str = "") -> Collected:
-        state = self._state()
-        tree, tensors = flatten(state, self._name, prefix=prefix)
+    def collect(self) -> Collected:
+        state = self._module.state_dict()
+        tree, tensors = flatten({self._canonical(key): value for key, value in state.items()}, self._name)
         # DDP keeps parameters alike on all ranks. Buffers (BatchNorm's statistics) differ, and evaluation uses rank
         # 0's.
         parameters = {self._canonical(name) for name, _ in self._module.named_parameters(remove_duplicate=False)}
-        rank_zero = tensors.keys() - {prefix + join(self._name, name) for name in parameters}
+        rank_zero = tensors.keys() - {join(self._name, name) for name in parameters}
         # A state dict carries a version per module, by which torch's modules upgrade older states.
-        versions = getattr(self._module.state_dict(), "_metadata", {})
+        versions = getattr(state, "_metadata", {})
         canonical = {self._canonical(path): content.get("version") for path, content in versions.items()}
         return Collected({"state": tree, "versions": flatten(canonical)[0]}, tensors, frozenset(rank_zero))
 
     def live(self) -> Mapping[str, torch.Tensor]:
-        return {
-            join(self._name, key): value.detach()
-            for key, value in self._state().items()
-            if isinstance(value, torch.Tensor)
-        }
+        return self.collect().tensors
 
     def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
-        live, saved = self._state().keys(), tree["state"].keys()
+        content = self.collect()
+        live, saved = content.tree["state"].keys(), tree["state"].keys()
         return Fit(
             missing=[join(self._name, key) for key in live if key not in saved],
             unexpected=[join(self._name, key) for key in saved if key not in live],
-            wrong=list(_misfits(self.live(), records)),
+            wrong=list(_misfits(content.tensors, records)),
         )
 
     def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -201,8 +197,8 @@ class _Optimizer:
         self._name = name
         self._optimizer = optimizer
 
-    def collect(self, prefix: str = "") -> Collected:
-        tree, tensors = flatten(self._optimizer.state_dict(), self._name, prefix=prefix)
+    def collect(self) -> Collected:
+        tree, tensors = flatten(self._optimizer.state_dict(), self._name)
         return Collected(tree, tensors)
 
     def live(self) -> Mapping[str, torch.Tensor]:
@@ -216,7 +212,14 @@ class _Optimizer:
         return Fit(wrong=list(_misfits(self.live(), records)))
 
     def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._optimizer.load_state_dict(unflatten(tree, tensors))
+        saved = unflatten(tree, tensors)
+        self._optimizer.load_state_dict(saved)
+        # torch casts state to the dtype of its parameter, which loses digits of a float32 moment of a bfloat16 one.
+        for index, entry in self._optimizer.state_dict()["state"].items():
+            for key, value in saved["state"][index].items():
+                loaded = entry.get(key)
+                if isinstance(value, torch.Tensor) and isinstance(loaded, torch.Tensor) and loaded.dtype != value.dtype:
+                    entry[key] = value.to(loaded.device)
 
 
 @final
@@ -238,8 +241,8 @@ class _Stateful:
         else:
             self.sharing = Sharing.PER_RANK if per_rank else Sharing.REPLICATED
 
-    def collect(self, prefix: str = "") -> Collected:
-        tree, tensors = flatten(self._value.state_dict(), self._name, prefix=prefix)
+    def collect(self) -> Collected:
+        tree, tensors = flatten(self._value.state_dict(), self._name)
         return Collected(tree, tensors)
 
     def live(self) -> Mapping[str, torch.Tensor]:
@@ -274,8 +277,8 @@ class _Value:
         self._name = name
         self._holder = holder
 
-    def collect(self, prefix: str = "") -> Collected:
-        tree, tensors = flatten(self._holder[self._name], self._name, prefix=prefix)
+    def collect(self) -> Collected:
+        tree, tensors = flatten(self._holder[self._name], self._name)
         return Collected(tree, tensors)
 
     def live(self) -> Mapping[str, torch.Tensor]:

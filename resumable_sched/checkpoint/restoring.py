@@ -16,7 +16,7 @@ import xxhash
 
 from resumable_sched.checkpoint.catalog import quarantine
 from resumable_sched.checkpoint.lineage import eligible
-from resumable_sched.checkpoint.manifest import Folder, Manifest, load_manifest, survey
+from resumable_sched.checkpoint.manifest import MANIFEST, Folder, Manifest, load_manifest, survey
 from resumable_sched.checkpoint.objects import Adapter, Fit
 from resumable_sched.checkpoint.shards import dtype_of, read_chunk
 from resumable_sched.checkpoint.tree import tensor_names
@@ -29,7 +29,7 @@ from resumable_sched.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from resumable_sched.checkpoint.storage import Storage
     from resumable_sched.distributed.ranks import Ranks
@@ -98,7 +98,7 @@ def restore(storage: Storage, ranks: Ranks, request: Request) -> Restored | None
     rejected: dict[str, tuple[str, str]] = {}
     dirty: set[str] = set()
     while True:
-        offer = _agree_on_offer(storage, ranks, request, rejected)
+        offer = _agree_on_offer(storage, ranks, request, rejected, touched=bool(dirty))
         rejected |= offer.rejected
         if offer.manifest is None:
             return None
@@ -117,9 +117,9 @@ def restore(storage: Storage, ranks: Ranks, request: Request) -> Restored | None
 
 
 def _agree_on_offer(
-    storage: Storage, ranks: Ranks, request: Request, rejected: Mapping[str, tuple[str, str]]
+    storage: Storage, ranks: Ranks, request: Request, rejected: Mapping[str, tuple[str, str]], *, touched: bool
 ) -> _Offer:
-    reply = from_rank_zero(ranks, lambda: msgspec.json.encode(_offer(storage, request, rejected)))
+    reply = from_rank_zero(ranks, lambda: msgspec.json.encode(_offer(storage, request, rejected, touched=touched)))
     return msgspec.json.decode(reply, type=_Offer)
 
 
@@ -127,7 +127,14 @@ def _verdict(reply: bytes) -> _Verdict:
     return msgspec.json.decode(reply, type=_Verdict)
 
 
-def _offer(storage: Storage, request: Request, rejected: Mapping[str, tuple[str, str]]) -> _Offer:
+def _offer(
+    storage: Storage,
+    request: Request,
+    rejected: Mapping[str, tuple[str, str]],
+    *,
+    touched: bool,
+    vanished: Collection[str] = (),
+) -> _Offer:
     """Find the newest checkpoint that counts and is not known to be damaged."""
     view = survey(storage)
     wanted = request.iteration
@@ -143,21 +150,30 @@ def _offer(storage: Storage, request: Request, rejected: Mapping[str, tuple[str,
             _log.warning("Checkpoint %s is set aside: %s.", folder.save_id, error)
             found[folder.save_id] = (error.file, error.reason)
         except FileNotFoundError:  # deleted since the listing, by the retention of a job that is still running
-            return _offer(storage, request, {**rejected, **found})
+            if folder.save_id in vanished:  # listed again, and again not there
+                found[folder.save_id] = (f"{folder.name}/{MANIFEST}", _VANISHED)
+                continue
+            again = _offer(
+                storage, request, {**rejected, **found}, touched=touched, vanished={*vanished, folder.save_id}
+            )
+            return msgspec.structs.replace(again, rejected={**found, **again.rejected})
         else:
             return _Offer(folder.iteration, folder.claim, folder.attempt, dict(folder.files), manifest, found)
     damaged = {**rejected, **found}
+    details = "".join(f" {file}: {reason}." for file, reason in damaged.values())
+    if touched:
+        details += " The live objects now hold parts of what was read: build them again before you use them."
     partial = sum(not folder.committed for folder in view.folders)
     if wanted is not None:
         there = sorted({folder.iteration for folder in current})
         raise IncompleteCheckpointError(
             f"{storage.url} must have a complete checkpoint of iteration {wanted}, but has {there or 'none'} instead."
-            + "".join(f" {file}: {reason}." for file, reason in damaged.values())
+            + details
         )
     if damaged:
         raise IncompleteCheckpointError(
             f"{storage.url} has no complete checkpoint: {partial} are partial (the job died while writing them), "
-            f"{len(damaged)} are damaged. " + " ".join(f"{file}: {reason}." for file, reason in damaged.values())
+            f"{len(damaged)} are damaged.{details}"
         )
     return _Offer(rejected=found)
 

@@ -27,9 +27,11 @@ from resumable_sched.checkpoint.shards import (
     bytes_of,
     deal,
     dtype_of,
+    plain_copy,
     write_shard,
 )
 from resumable_sched.checkpoint.staging import direct
+from resumable_sched.checkpoint.tree import rename
 from resumable_sched.distributed.ranks import gather
 from resumable_sched.errors import CheckpointError, RankError
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from resumable_sched.checkpoint.storage import Storage
     from resumable_sched.distributed.ranks import Ranks
 
-__all__ = ["Prepared", "Report", "assemble", "prepare", "write"]
+__all__ = ["About", "Prepared", "Report", "assemble", "prepare", "write"]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -57,14 +59,26 @@ class _Greeting(msgspec.Struct, frozen=True):
     """What ranks compare before a save."""
 
     iteration: int
+    sharing: dict[str, str]
     digests: dict[str, str]
     """Of each object's state; for a replicated one without the values of its tensors, which would cost too much."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What is saved beside the state."""
+
+    iteration: int
+    metrics: Any
+    """A JSON tree, as is `summaries`; rank 0's count."""
+    summaries: Any
 
 
 @dataclass(frozen=True)
 class Prepared:
     """One rank's part of a save."""
 
+    about: About
     layout: Layout
     tensors: Mapping[str, torch.Tensor]
     """The tensors that its pieces are cut from."""
@@ -77,26 +91,38 @@ class Prepared:
     """By rank, the pieces of the shared tensors that it writes; the same on all ranks."""
 
 
-def prepare(ranks: Ranks, adapters: Mapping[str, Adapter], iteration: int) -> Prepared:
+def prepare(ranks: Ranks, adapters: Mapping[str, Adapter], describe: Callable[[], About]) -> Prepared:
     """Collect the state, agree on it, and plan who writes what; a collective, with nothing written yet.
+
+    Args:
+        ranks: Who saves.
+        adapters: What is saved, by name.
+        describe: Says what else is; called where an error of one rank is raised on all.
 
     Raises:
         UnstorableError: If a value cannot be stored, on all ranks.
         RankError: If the ranks save different iterations or objects, or a replicated object's state differs.
     """
     collected: dict[str, Collected] = {}
+    described: list[About] = []
 
     def greet() -> bytes:
+        described.append(describe())
         for name, adapter in adapters.items():
             collected[name] = adapter.collect()
+        alone = ranks.world_size == 1  # then there is nothing to compare
         return msgspec.json.encode(
-            _Greeting(iteration, {name: _digest(adapters[name], collected[name]) for name in adapters})
+            _Greeting(
+                described[0].iteration,
+                {name: adapter.sharing.value for name, adapter in adapters.items()},
+                {name: "" if alone else _digest(adapters[name], collected[name]) for name in adapters},
+            )
         )
 
     greetings = [msgspec.json.decode(reply, type=_Greeting) for reply in gather(ranks, greet)]
     own = _own_objects(adapters, greetings)
     prefix = f"rank-{ranks.rank:05d}/"
-    mine = {name: adapters[name].collect(prefix) for name in own}
+    mine = {name: _renamed(collected[name], prefix) for name in own}
     shared = {name: content for name, content in collected.items() if name not in own}
 
     dealt = [
@@ -113,6 +139,7 @@ def prepare(ranks: Ranks, adapters: Mapping[str, Adapter], iteration: int) -> Pr
     ]
     own_specs = tuple(TensorSpec.of(key, tensor) for it in mine.values() for key, tensor in it.tensors.items())
     return Prepared(
+        about=described[0],
         layout=Layout([*plan[ranks.rank], *map(Piece, own_specs)]),
         tensors={key: tensor for it in (*shared.values(), *mine.values()) for key, tensor in it.tensors.items()},
         shared={name: content.tree for name, content in shared.items()},
@@ -122,12 +149,16 @@ def prepare(ranks: Ranks, adapters: Mapping[str, Adapter], iteration: int) -> Pr
     )
 
 
+def _renamed(content: Collected, prefix: str) -> Collected:
+    return Collected(rename(content.tree, prefix), {prefix + key: tensor for key, tensor in content.tensors.items()})
+
+
 def _digest(adapter: Adapter, content: Collected) -> str:
     digest = xxhash.xxh3_128(msgspec.json.encode(content.tree))
     for name, tensor in content.tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if adapter.sharing is Sharing.FOUND_OUT:
-            digest.update(bytes_of(tensor.cpu().contiguous()))
+            digest.update(bytes_of(plain_copy(tensor)))
     return digest.hexdigest()
 
 
@@ -141,6 +172,11 @@ def _own_objects(adapters: Mapping[str, Adapter], greetings: list[_Greeting]) ->
         if list(greeting.digests) != list(first.digests):
             raise RankError(
                 rank, f"its state has {list(greeting.digests)}, but that of rank 0 has {list(first.digests)}."
+            )
+        if greeting.sharing != first.sharing:
+            name = next(name for name, sharing in first.sharing.items() if greeting.sharing[name] != sharing)
+            raise RankError(
+                rank, f'state["{name}"] is {greeting.sharing[name]} there, but {first.sharing[name]} on rank 0.'
             )
     for name, adapter in adapters.items():
         differing = [rank for rank, it in enumerate(greetings) if it.digests[name] != first.digests[name]]
@@ -178,13 +214,7 @@ def write(
 
 
 def assemble(
-    folder: Folder,
-    prepared: Prepared,
-    reports: list[Report],
-    *,
-    parent: str | None,
-    metrics: Any,  # noqa: ANN401 - a JSON tree
-    summaries: Any,  # noqa: ANN401 - a JSON tree
+    folder: Folder, prepared: Prepared, reports: list[Report], *, parent: str | None, resumed: bool
 ) -> Manifest:
     """Make the manifest out of all reports, after checking that nothing of the plan is missing.
 
@@ -214,13 +244,14 @@ def assemble(
         iteration=folder.iteration,
         claim=folder.claim,
         parent=parent,
+        resumed=resumed,
         world_size=len(reports),
         files={report.file: report.record for report in reports},
         tensors=tensors,
         state=dict(prepared.shared),
         rank_state=[report.own_state for report in reports],
-        metrics=metrics,
-        summaries=summaries,
+        metrics=prepared.about.metrics,
+        summaries=prepared.about.summaries,
         software={"resumable_sched": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         created=now(),
     )

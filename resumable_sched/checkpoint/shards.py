@@ -32,6 +32,8 @@ __all__ = [
     "bytes_of",
     "deal",
     "dtype_of",
+    "is_plain_memory",
+    "plain_copy",
     "read_chunk",
     "write_shard",
 ]
@@ -176,7 +178,10 @@ class Layout:
         position = 0
         for piece in ordered:
             name = _SAFETENSORS.get(piece.spec.dtype)
-            header[piece.key] = {
+            key = piece.key
+            while key in header:  # a tensor may be called like the piece of another one
+                key += "~"
+            header[key] = {
                 "dtype": name or "U8",  # no name for it: raw bytes there, the true dtype is in the manifest
                 "shape": list(piece.shape) if name else [piece.nbytes],
                 "data_offsets": [position, position + piece.nbytes],
@@ -243,7 +248,7 @@ def read_chunk(storage: Storage, folder: str, chunk: Chunk, target: torch.Tensor
         CorruptCheckpointError: If the bytes are not the ones that were written; *target* may hold some of them.
         FileNotFoundError: If the file is gone.
     """
-    direct = target.device.type == "cpu" and target.is_contiguous()
+    direct = is_plain_memory(target)
     landing = target if direct else torch.empty(chunk.shape, dtype=target.dtype)
     data = bytes_of(landing)
     count = storage.read_into(f"{folder}/{chunk.file}", chunk.offset, data)
@@ -257,15 +262,29 @@ def read_chunk(storage: Storage, folder: str, chunk: Chunk, target: torch.Tensor
             target.copy_(landing)
 
 
+def is_plain_memory(tensor: torch.Tensor) -> bool:
+    """Return whether the bytes of *tensor* are its values: on the CPU, without gaps, with nothing left to negate."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
+
+
+def plain_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """Return *tensor* itself if `is_plain_memory`, else such a copy of it."""
+    if is_plain_memory(tensor):
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+
+
 def bytes_of(tensor: torch.Tensor) -> memoryview:
-    r"""Return the memory of a contiguous CPU tensor of any dtype, not a copy.
+    r"""Return the memory of a tensor of any dtype that `is_plain_memory`, not a copy.
 
     >>> bytes(bytes_of(torch.tensor([1, 256], dtype=torch.int16)))
     b'\x01\x00\x00\x01'
     """
     if tensor.numel() == 0:
         return memoryview(b"")
-    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data.cast("B")
+    # as_strided: one element of a larger tensor is contiguous whatever its stride is, but view() wants a stride of 1.
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,))
+    return flat.view(torch.uint8).numpy().data.cast("B")
 
 
 def dtype_of(name: str) -> torch.dtype:

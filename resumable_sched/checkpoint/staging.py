@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, final
 
 import torch
 
-from resumable_sched.checkpoint.shards import Layout, Piece, bytes_of
+from resumable_sched.checkpoint.shards import Layout, Piece, bytes_of, plain_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,9 +81,11 @@ class Writer:
         Raises:
             Exception: Whatever stopped the save.
         """
-        save, self._current = self._current, None
-        if save is not None:
-            save.wait()
+        if (save := self._current) is None:
+            return
+        wait_for([save._outcome])  # noqa: SLF001 - of this module; an interrupt here must not forget the save
+        self._current = None
+        save.wait()
 
 
 @final
@@ -105,7 +108,8 @@ class HostCopy:
         with torch.no_grad():
             for piece, offset in layout.places:
                 target = self._memory[offset : offset + piece.nbytes].view(piece.spec.dtype).view(piece.shape)
-                target.copy_(piece.of(tensors[piece.spec.name]), non_blocking=True)
+                source = piece.of(tensors[piece.spec.name])
+                target.copy_(source, non_blocking=source.is_cuda)  # other devices have no event to wait for
         self._events = []
         for device in devices:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -125,9 +129,6 @@ def direct(tensors: Mapping[str, torch.Tensor]) -> Callable[[Piece, int], memory
 
     def content(piece: Piece, offset: int) -> memoryview:
         del offset
-        part = piece.of(tensors[piece.spec.name])
-        if part.device.type == "cpu" and part.is_contiguous() and not part.is_conj() and not part.is_neg():
-            return bytes_of(part)
-        return bytes_of(torch.empty(part.shape, dtype=part.dtype).copy_(part))
+        return bytes_of(plain_copy(piece.of(tensors[piece.spec.name])))
 
     return content

@@ -10,18 +10,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast, final
 
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol, stringify_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    import fsspec
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Buffer", "FsspecStorage", "LocalStorage", "Storage", "open_storage"]
 
@@ -29,6 +31,8 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 _TEMPORARY: Final = ".tmp-"
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_COLLAPSED: Final = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")  # what pathlib makes of a URL
+_GENERIC_FIND: Final = AsyncFileSystem._find  # noqa: SLF001 - to tell whether a file system has a better one
 _ONE_REQUEST: Final = 32 * 2**20  # bytes up to which an object is sent in one piece
 
 
@@ -81,7 +85,8 @@ class LocalStorage:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = Path(root).expanduser().absolute()
+        # Resolved once: a link that is turned to another place in mid-run must not split a checkpoint.
+        self._root = Path(root).expanduser().resolve()
 
     @property
     def url(self) -> str:
@@ -103,8 +108,7 @@ class LocalStorage:
                         rest = rest[count:]
                         written += count
                 os.fsync(file.fileno())
-            if written != size:
-                raise OSError(f"{path} must have {size} bytes, but {written} were given.")
+            _require_size(path, written, size)
             _publish(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -124,9 +128,9 @@ class LocalStorage:
         return count
 
     def list(self, folder: str = "") -> dict[str, int]:
-        """Walk the folder; files that vanish meanwhile are left out."""
+        """Walk the folder; files that vanish meanwhile are left out, any other error is raised."""
         sizes = {}
-        for place, _, names in os.walk(self._root / folder):
+        for place, _, names in os.walk(self._root / folder, onerror=_raise_unless_gone):
             for name in names:
                 if not name.startswith(_TEMPORARY):
                     path = Path(place, name)
@@ -145,6 +149,17 @@ class LocalStorage:
         """Remove the folder."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._root / folder)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """Let no folder that cannot be read pass for an empty one: the run would start again from nothing."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _require_size(path: object, written: int, size: int) -> None:
+    if written != size:
+        raise OSError(f"{path} must have {size} bytes, but {written} were given.")
 
 
 def _make_folder(folder: Path) -> None:
@@ -186,7 +201,7 @@ class FsspecStorage:
         url: What to call it in messages.
     """
 
-    def __init__(self, filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> None:
+    def __init__(self, filesystem: AbstractFileSystem, root: str, url: str) -> None:
         self._fs = filesystem
         self._root = root.rstrip("/")
         self._url = url
@@ -205,17 +220,23 @@ class FsspecStorage:
         with contextlib.suppress(FileExistsError):
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         if size <= _ONE_REQUEST:
-            self._put(path, b"".join(parts))
+            content = b"".join(parts)
+            _require_size(path, len(content), size)
+            self._put(path, content)
             return
         file = self._fs.open(path, "wb")
         try:
+            written = 0
             for part in parts:
+                written += memoryview(part).nbytes
                 file.write(part)
+            _require_size(path, written, size)
         except BaseException:
             # close() would upload what there is so far as if it were the whole object.
             with contextlib.suppress(Exception):
                 file.discard()
-            file.closed = True
+            with contextlib.suppress(AttributeError):  # local files have no way back; without a manifest they are void
+                file.closed = True
             raise
         file.close()
 
@@ -245,13 +266,27 @@ class FsspecStorage:
     def list(self, folder: str = "") -> dict[str, int]:
         """List without the file system's own cache."""
         self._fs.invalidate_cache()
-        place = f"{self._root}/{folder}".rstrip("/")
-        try:
-            found: Mapping[str, Mapping[str, Any]] = self._fs.find(place, detail=True)
-        except FileNotFoundError:
-            return {}
+        place = f"{self._root}/{folder}".rstrip("/") or "/"
         prefix = f"{self._root}/".lstrip("/")
-        return {path.lstrip("/").removeprefix(prefix): int(info["size"]) for path, info in found.items()}
+        return {path.lstrip("/").removeprefix(prefix): size for path, size in self._sizes(place)}
+
+    def _sizes(self, place: str) -> Iterator[tuple[str, int]]:
+        kind = type(self._fs)
+        if kind.find is not AbstractFileSystem.find or getattr(kind, "_find", _GENERIC_FIND) is not _GENERIC_FIND:
+            # An object store, which lists everything below a prefix in one request.
+            with contextlib.suppress(FileNotFoundError):
+                for path, info in self._fs.find(place, detail=True).items():
+                    yield path, int(info["size"])
+            return
+        # fsspec's own walk takes a folder that it fails to read for an empty one.
+        pending = [place]
+        while pending:
+            with contextlib.suppress(FileNotFoundError):  # it vanished, or was never there
+                for info in self._fs.ls(pending.pop(), detail=True):
+                    if info["type"] == "directory":
+                        pending.append(info["name"])
+                    else:
+                        yield info["name"], int(info["size"])
 
     def delete(self, key: str) -> None:
         """Remove the object."""
@@ -285,6 +320,11 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
             raise ValueError(
                 f"`storage_options` must be empty for a local path, but is {dict(storage_options)!r} instead."
             )
-        return LocalStorage(text.split("://", 1)[1] if "://" in text else text)
+        if not isinstance(url, str) and (scheme := _COLLAPSED.match(text)):
+            raise ValueError(
+                f"`url` must be a string where it has a scheme, but is {url!r} instead: a path drops the second "
+                f"slash of {scheme[1]}://."
+            )
+        return LocalStorage(cast("str", LocalFileSystem._strip_protocol(text)))  # noqa: SLF001 - how fsspec reads file URLs
     filesystem, root = url_to_fs(text, use_listings_cache=False, **(storage_options or {}))
     return FsspecStorage(filesystem, root, text.rstrip("/"))

@@ -11,8 +11,9 @@ part or pickled.
 ``{"$tuple": [...]}``   a tuple
 ``{"$dict": [[k, v]]}`` a dict with keys that are not plain strings
 ``{"$ordered": [...]}`` a `collections.OrderedDict`, as pairs
+``{"$counter": [...]}`` a `collections.Counter`, as pairs (torch's MultiStepLR has one)
 ``{"$float": "nan"}``   ``nan``, ``inf`` or ``-inf``
-``{"$int": "1180..."}`` an integer beyond 64 bits
+``{"$int": "0x10..."}`` an integer beyond 64 bits, in hexadecimal: Python refuses long decimal ones
 ``{"$complex": [r, i]}`` a complex number
 ``{"$bytes": "..."}``   bytes, in base64
 ``{"$text": "..."}``    a string that is not valid Unicode, in base64
@@ -23,7 +24,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections import OrderedDict
+import re
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -35,13 +37,17 @@ from resumable_sched.errors import StateFormatError, UnstorableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["JSON", "flatten", "join", "tensor_names", "unflatten"]
+__all__ = ["JSON", "flatten", "join", "rename", "tensor_names", "unflatten"]
 
 JSON: TypeAlias = Any
 """What `json` can write and read back unchanged."""
 
+_TENSOR_TAGS: Final = ("$tensor", "$array")  # no other dict has such a key: `flatten` writes it as pairs
 _PLAIN_TENSORS: Final = (torch.Tensor, torch.nn.Parameter, Buffer)
-_DEEPEST: Final = 200
+_DEEPEST: Final = 100
+"""Containers in containers; Python's own stack holds about three times as many."""
+_PAIRS: Final[Mapping[type, str]] = {dict: "$dict", OrderedDict: "$ordered", Counter: "$counter"}
+_LESS_THAN_A_BYTE: Final = re.compile(r"torch\.u?int[1-7]")
 
 
 def join(*parts: object) -> str:
@@ -54,16 +60,15 @@ def join(*parts: object) -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be written to any file
 
 
-def flatten(state: object, *path: str, prefix: str = "") -> tuple[JSON, dict[str, torch.Tensor]]:
+def flatten(state: object, *path: str) -> tuple[JSON, dict[str, torch.Tensor]]:
     """Take *state* apart into a JSON tree and the tensors that it refers to, which are not copied.
 
     Args:
         state: The tree: tensors, arrays, numbers, strings, bytes, None, in dicts, lists and tuples.
         path: The names that lead to it, such as the key in the manager's state.
-        prefix: What the stored names of its tensors begin with.
 
     Returns:
-        The tree, and the tensors by stored name: *prefix*, then the `join` of the path.
+        The tree, and the tensors by stored name: the `join` of the path.
 
     Raises:
         UnstorableError: If there is anything else in it; nothing was written then.
@@ -72,7 +77,7 @@ def flatten(state: object, *path: str, prefix: str = "") -> tuple[JSON, dict[str
     ({'step': 3, 'lr': {'$tuple': [0.1, {'$float': 'inf'}]}}, {})
     """
     tensors: dict[str, torch.Tensor] = {}
-    return _Flattener(tensors, prefix).encode(state, tuple(path)), tensors
+    return _Flattener(tensors).encode(state, tuple(path)), tensors
 
 
 def unflatten(tree: JSON, tensors: Mapping[str, torch.Tensor]) -> Any:  # noqa: ANN401 - any state
@@ -112,16 +117,29 @@ def tensor_names(tree: JSON) -> list[str]:
     ['a', 'b']
     """
     if isinstance(tree, dict):
-        if isinstance(name := tree.get("$tensor", tree.get("$array")), str) and len(tree) == 1:
-            return [name]
+        if (tag := next(iter(tree), "")) in _TENSOR_TAGS:
+            return [tree[tag]]
         tree = list(tree.values())
     return [name for item in tree for name in tensor_names(item)] if isinstance(tree, list) else []
 
 
+def rename(tree: JSON, prefix: str) -> JSON:
+    """Return *tree* with *prefix* before the name of each tensor that it refers to.
+
+    >>> rename([{"$tensor": "a"}, {"x": {"$array": "b"}}], "own/")
+    [{'$tensor': 'own/a'}, {'x': {'$array': 'own/b'}}]
+    """
+    if isinstance(tree, list):
+        return [rename(item, prefix) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    tag = next(iter(tree), "")
+    return {tag: prefix + tree[tag]} if tag in _TENSOR_TAGS else {key: rename(it, prefix) for key, it in tree.items()}
+
+
 class _Flattener:
-    def __init__(self, tensors: dict[str, torch.Tensor], prefix: str) -> None:
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         self._tensors = tensors
-        self._prefix = prefix
         self._open: set[int] = set()
 
     def encode(self, value: object, path: tuple[object, ...]) -> JSON:
@@ -130,7 +148,7 @@ class _Flattener:
             return value
         if kind in _ENCODERS:
             return _ENCODERS[kind](value)
-        if kind in (dict, list, tuple, OrderedDict):
+        if kind in (dict, list, tuple, OrderedDict, Counter):
             return self._container(value, path)
         if isinstance(value, torch.Tensor):
             return {"$tensor": self._keep(_plain(value, path), path)}
@@ -141,7 +159,7 @@ class _Flattener:
         raise UnstorableError(_show(path), f"{kind.__module__}.{kind.__qualname__}", _remedy(value))
 
     def _keep(self, tensor: torch.Tensor, path: tuple[object, ...]) -> str:
-        name = self._prefix + join(*path)
+        name = join(*path)
         while name in self._tensors:  # keys 1 and "1" of one dict; no escaped name ends in a tilde
             name += "~"
         self._tensors[name] = tensor
@@ -157,7 +175,7 @@ class _Flattener:
                 return {"$tuple": items} if isinstance(value, tuple) else items
             if type(value) is dict and all(map(_is_plain_key, value)):
                 return {key: self.encode(item, (*path, key)) for key, item in value.items()}
-            tag = "$ordered" if isinstance(value, OrderedDict) else "$dict"
+            tag = _PAIRS[type(value)]
             return {tag: [[self._key(key, path), self.encode(item, (*path, key))] for key, item in value.items()]}
         finally:
             self._open.discard(id(value))
@@ -190,6 +208,8 @@ def _plain(tensor: torch.Tensor, path: tuple[object, ...]) -> torch.Tensor:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
         what = "meta tensor" if tensor.device.type == "meta" else f"{tensor.layout} {tensor.dtype} tensor"
         raise UnstorableError(_show(path), what, "Store its dense parts.")
+    if _LESS_THAN_A_BYTE.fullmatch(str(tensor.dtype)):
+        raise UnstorableError(_show(path), f"{tensor.dtype} tensor", "Store it as torch.uint8.")
     return tensor.detach()
 
 
@@ -205,7 +225,7 @@ def _from_array(array: np.ndarray[Any, Any], path: tuple[object, ...]) -> torch.
 
 
 def _encode_int(value: int) -> JSON:
-    return value if -(2**63) <= value < 2**63 else {"$int": str(value)}
+    return value if -(2**63) <= value < 2**63 else {"$int": hex(value)}
 
 
 def _encode_float(value: float) -> JSON:
@@ -236,8 +256,9 @@ _DECODERS: Final[Mapping[str, Callable[[Any, Mapping[str, torch.Tensor]], Any]]]
     "$tuple": lambda items, tensors: tuple(unflatten(item, tensors) for item in items),
     "$dict": lambda pairs, tensors: {unflatten(k, tensors): unflatten(v, tensors) for k, v in pairs},
     "$ordered": lambda pairs, tensors: OrderedDict((unflatten(k, tensors), unflatten(v, tensors)) for k, v in pairs),
+    "$counter": lambda pairs, tensors: Counter({unflatten(k, tensors): unflatten(v, tensors) for k, v in pairs}),
     "$float": lambda text, _: float(text),
-    "$int": lambda text, _: int(text),
+    "$int": lambda text, _: int(text, 16),
     "$complex": lambda parts, _: complex(unflatten(parts[0], {}), unflatten(parts[1], {})),
     "$bytes": lambda text, _: base64.b64decode(text, validate=True),
     "$text": lambda text, _: base64.b64decode(text, validate=True).decode("utf-8", "surrogatepass"),

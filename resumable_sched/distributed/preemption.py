@@ -45,6 +45,7 @@ class PreemptionGuard:
         process_group: The ranks that stop together; None for all of them.
 
     Raises:
+        RuntimeError: On entry, if it is active already.
         ValueError: On entry, where Python does not allow signal handlers: outside the main thread.
     """
 
@@ -64,19 +65,29 @@ class PreemptionGuard:
         """The first signal that reached this process; None if there was none."""
 
     def __enter__(self) -> Self:
-        for number in self._signals:
-            self._previous[number] = signal.signal(number, self._handle)
+        if self._previous:
+            raise RuntimeError("A PreemptionGuard must be entered once, but this one is active already.")
+        try:
+            for number in self._signals:
+                self._previous[number] = signal.signal(number, self._handle)
+        except BaseException:
+            self._restore_handlers()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+        self._restore_handlers()
         if kind is None and self._pending is not None:  # after an error the other ranks may never answer
             self._pending.result()
             self._pending = None
+
+    def _restore_handlers(self) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            # None: a handler that was not set from Python, which Python cannot set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -48,6 +48,9 @@ class Ranks(Protocol):
     def all_gather(self, payload: bytes) -> list[bytes]:
         """Return every rank's *payload*, by rank."""
 
+    def broadcast(self, payload: bytes) -> bytes:
+        """Return rank 0's *payload*; what the others give does not count."""
+
     def start_any(self, flag: bool) -> Pending:
         """Start to find out whether *flag* is true on any rank; `Pending.result` waits for the answer."""
 
@@ -76,6 +79,10 @@ class SingleProcess:
     def all_gather(self, payload: bytes) -> list[bytes]:
         """Return the one payload."""
         return [payload]
+
+    def broadcast(self, payload: bytes) -> bytes:
+        """Return the payload."""
+        return payload
 
     def start_any(self, flag: bool) -> Pending:
         """Know the answer at once."""
@@ -124,12 +131,19 @@ class ProcessGroupRanks:
         lengths = [torch.zeros_like(length) for _ in range(self.world_size)]
         dist.all_gather(lengths, length, group=self._group)
         sizes = [int(n) for n in lengths]
-        mine = torch.zeros(max(*sizes, 1), dtype=torch.uint8)
-        if payload:
-            mine[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+        mine = _as_tensor(payload, max(*sizes, 1))
         parts = [torch.empty_like(mine) for _ in range(self.world_size)]
         dist.all_gather(parts, mine, group=self._group)
         return [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+
+    def broadcast(self, payload: bytes) -> bytes:
+        """Send rank 0's payload, in two collectives: its length, then its bytes."""
+        length = torch.tensor([len(payload)], dtype=torch.int64)
+        dist.broadcast(length, group=self._group, group_src=0)
+        size = int(length)
+        content = _as_tensor(payload if self.rank == 0 else b"", max(size, 1))
+        dist.broadcast(content, group=self._group, group_src=0)
+        return content[:size].numpy().tobytes()
 
     def start_any(self, flag: bool) -> Pending:
         """Start an all-reduce that does not hold up the caller."""
@@ -143,12 +157,21 @@ class ProcessGroupRanks:
         return ProcessGroupRanks(self._parent)
 
 
+def _as_tensor(payload: bytes, size: int) -> torch.Tensor:
+    """Return *payload*, padded with zeros to *size*."""
+    content = torch.zeros(size, dtype=torch.uint8)
+    if payload:
+        content[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+    return content
+
+
 class _Meeting:
     """Where the threads of `FakeRanks` exchange what they have."""
 
     def __init__(self, world_size: int) -> None:
         self.slots: list[bytes] = [b""] * world_size
-        self.barrier = threading.Barrier(world_size)
+        # A rank that never comes is a test's failure, not its end.
+        self.barrier = threading.Barrier(world_size, timeout=60)
 
 
 class _Room:
@@ -196,6 +219,10 @@ class FakeRanks:
             raise errors.RankError(self.rank, "another rank has died") from None
         return everything
 
+    def broadcast(self, payload: bytes) -> bytes:
+        """Return what rank 0 brought to the meeting."""
+        return self.all_gather(payload)[0]
+
     def start_any(self, flag: bool) -> Pending:
         """Meet at once; a fake may wait."""
         return _Known(any(part == b"1" for part in self.all_gather(b"1" if flag else b"0")))
@@ -240,38 +267,53 @@ def gather(ranks: Ranks, work: Callable[[], bytes]) -> list[bytes]:
         Exception: Of this rank's *work*. Another rank's error is raised here too if it is one of this package, and as a
             `RankError` otherwise.
     """
-    failure: Exception | None = None
-    try:
-        message = b"+" + work()
-    except Exception as error:  # noqa: BLE001 - raised again below, after the others know of it
-        failure = error
-        message = b"-" + _encode_error(error)
+    message, failure = _attempt(work)
     replies = ranks.all_gather(message)
     if failure is not None:
         raise failure
-    for rank, reply in enumerate(replies):
-        if reply[:1] == b"-":
-            raise _decode_error(rank, reply[1:])
-    return [reply[1:] for reply in replies]
+    return [_result(rank, reply) for rank, reply in enumerate(replies)]
 
 
 def from_rank_zero(ranks: Ranks, work: Callable[[], bytes]) -> bytes:
-    """Run *work* on rank 0 and return its result on all ranks; its error is raised on all ranks."""
-    return gather(ranks, work if ranks.rank == 0 else bytes)[0]
+    """Run *work* on rank 0 and return its result on all ranks; its error is raised on all ranks, as `gather` does."""
+    message, failure = _attempt(work) if ranks.rank == 0 else (b"", None)
+    reply = ranks.broadcast(message)
+    if failure is not None:
+        raise failure
+    return _result(0, reply)
+
+
+def _attempt(work: Callable[[], bytes]) -> tuple[bytes, Exception | None]:
+    try:
+        return b"+" + work(), None
+    except Exception as error:  # noqa: BLE001 - raised by the caller, after the others know of it
+        return b"-" + _encode_error(error), error
+
+
+def _result(rank: int, reply: bytes) -> bytes:
+    if reply[:1] == b"-":
+        raise _decode_error(rank, reply[1:])
+    return reply[1:]
 
 
 def _encode_error(error: Exception) -> bytes:
-    fields = vars(error) if type(error).__name__ in errors.__all__ else {}
-    message = str(error) if fields or type(error).__module__ == errors.__name__ else f"{type(error).__name__}: {error}"
-    return json.dumps({"type": type(error).__name__, "message": message, "fields": fields}).encode()
+    kind = type(error).__name__
+    if type(error) is getattr(errors, kind, None):
+        content = {"type": kind, "message": str(error), "fields": vars(error)}
+    else:
+        content = {"type": "", "message": f"{kind}: {error}", "fields": {}}
+    return json.dumps(
+        content, default=str
+    ).encode()  # a field that JSON cannot say must not keep the error from the others
 
 
 def _decode_error(rank: int, payload: bytes) -> Exception:
     content = json.loads(payload)
-    if content["type"] not in errors.__all__:
+    if not content["type"]:
         return errors.RankError(rank, content["message"])
     kind: type[errors.ResumableSchedError] = getattr(errors, content["type"])
     error = kind.__new__(kind)
     error.args = (content["message"],)
-    vars(error).update(content["fields"])
+    fields = content["fields"]
+    vars(error).update({name: tuple(it) if isinstance(it, list) else it for name, it in fields.items()})
     return error

@@ -64,12 +64,7 @@ class RNGState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every generator; drawing from them afterwards does not change it."""
-        own = {
-            name: generator.get_state()
-            if isinstance(generator, torch.Generator)
-            else dict(generator.bit_generator.state)
-            for name, generator in self._generators.items()
-        }
+        own = {name: _state_of(generator) for name, generator in self._generators.items()}
         return {
             "python": random.getstate(),
             "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - the global generator is what users draw from
@@ -83,7 +78,7 @@ class RNGState:
         """Raise what `load_state_dict` would raise, and change nothing.
 
         Raises:
-            StateFormatError: If a generator is missing, unknown, or a CUDA device is not there.
+            StateFormatError: If a generator is missing, unknown or of another kind, or CUDA devices came or went.
         """
         expected, saved = {*_GLOBAL, *self._generators}, set(state)
         if expected != saved:
@@ -92,11 +87,16 @@ class RNGState:
                 f"The generators must be the saved ones, but {missing} were not saved and {unknown} are new."
             )
         present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if len(state["cuda"]) > present:
+        if len(state["cuda"]) != present:
             raise StateFormatError(
                 f"The state of {len(state['cuda'])} CUDA devices was saved, but this process sees {present}. Make the "
                 "same devices visible, or restore without the generators: restore(only=[...])."
             )
+
+        for name, generator in self._generators.items():
+            here, there = _kind(_state_of(generator)), _kind(state[name])
+            if here != there:
+                raise StateFormatError(f"The generator {name!r} must be the saved {there}, but is {here} instead.")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set every generator to where it was.
@@ -115,3 +115,16 @@ class RNGState:
                 generator.set_state(state[name])
             else:
                 generator.bit_generator.state = state[name]
+
+
+def _state_of(generator: torch.Generator | np.random.Generator) -> torch.Tensor | dict[str, Any]:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    return dict(generator.bit_generator.state)
+
+
+def _kind(state: torch.Tensor | Mapping[str, Any]) -> str:
+    """Return what tells the states of different generators apart."""
+    if isinstance(state, torch.Tensor):
+        return f"torch.Generator with {state.numel()} bytes of state"
+    return f"numpy.random.Generator of {state['bit_generator']}"
