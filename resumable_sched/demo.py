@@ -24,7 +24,7 @@ from resumable_sched.testing import Difference, Recording, first_difference
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DemoError", "DemoResult", "Stop", "example_script", "run_demo"]
+__all__ = ["DemoError", "DemoResult", "Stop", "Training", "compare", "example_script", "run_demo"]
 
 WORLD_SIZE: Final = 2
 EPOCHS: Final = 6
@@ -126,7 +126,7 @@ def run_demo(directory: Path, *, script: Path | None = None, on_progress: Progre
     from resumable_sched.plot import figure_of_runs  # noqa: PLC0415 - needs matplotlib, which was looked for above
 
     _prepare(directory)
-    training = _Training(script or example_script(), on_progress)
+    training = Training(script or example_script(), on_progress)
     result = DemoResult(directory)
 
     training.run_to_end(directory / "undisturbed", "undisturbed")
@@ -135,14 +135,14 @@ def run_demo(directory: Path, *, script: Path | None = None, on_progress: Progre
     terminated = training.run_until(interrupted, "until SIGTERM", TERMINATE_AFTER, signal.SIGTERM)
     training.run_to_end(interrupted, "to the end")
 
-    undisturbed_runs = [_recording(directory / "undisturbed", rank) for rank in range(WORLD_SIZE)]
-    interrupted_runs = [_recording(interrupted, rank) for rank in range(WORLD_SIZE)]
+    undisturbed_runs = _recordings(directory / "undisturbed")
+    interrupted_runs = _recordings(interrupted)
     resumes = [index for _, index in interrupted_runs[0].starts[1:]]
     for (number, exit_code, seconds), index in zip((killed, terminated), resumes, strict=True):
         lines = interrupted_runs[0].lines
         result.stops.append(Stop(number.name, lines[index - 1][0], lines[index][0], exit_code, seconds))
     result.iterations = len(undisturbed_runs[0].lines)
-    result.differences = [first_difference(*pair) for pair in zip(undisturbed_runs, interrupted_runs, strict=True)]
+    result.differences = compare(directory / "undisturbed", interrupted)
     result.compared = sum(
         _count(facts) for run in interrupted_runs for facts in (*(it for _, it in run.lines), run.end)
     )
@@ -162,8 +162,13 @@ def _prepare(directory: Path) -> None:
         rmtree(directory / name, ignore_errors=True)
 
 
-def _recording(directory: Path, rank: int) -> Recording:
-    return Recording.read(directory / "recording" / f"rank-{rank}.jsonl")
+def compare(undisturbed: Path, interrupted: Path) -> list[Difference | None]:
+    """Return, by rank, the first difference between the recordings of two folders; None where there is none."""
+    return [first_difference(*pair) for pair in zip(_recordings(undisturbed), _recordings(interrupted), strict=True)]
+
+
+def _recordings(directory: Path) -> list[Recording]:
+    return [Recording.read(directory / "recording" / f"rank-{rank}.jsonl") for rank in range(WORLD_SIZE)]
 
 
 def _count(facts: Any) -> int:  # noqa: ANN401 - JSON
@@ -175,14 +180,24 @@ def _count(facts: Any) -> int:  # noqa: ANN401 - JSON
 _Ended: TypeAlias = "tuple[signal.Signals, int, float]"
 
 
-class _Training:
-    """Starts of one training script, each with the same command line."""
+class Training:
+    """Start one training script again and again, each time with the same command line.
+
+    Args:
+        script: The script.
+        on_progress: Told where it is.
+    """
 
     def __init__(self, script: Path, on_progress: Progress) -> None:
         self._script = script
         self._on_progress = on_progress
 
     def run_to_end(self, directory: Path, stage: str) -> None:
+        """Start it and wait until the training is done.
+
+        Raises:
+            DemoError: If it fails.
+        """
         process = self._start(directory)
         try:
             while process.poll() is None:
@@ -195,7 +210,11 @@ class _Training:
         self._report(directory, stage)
 
     def run_until(self, directory: Path, stage: str, iteration: int, number: signal.Signals) -> _Ended:
-        """Send a signal once *iteration* is done, and return how the start ended."""
+        """Start it, send a signal once *iteration* is done, and return how it ended.
+
+        Raises:
+            DemoError: If it does not get there.
+        """
         process = self._start(directory)
         deadline = time.monotonic() + _LONGEST_SECONDS
         try:
@@ -228,7 +247,7 @@ class _Training:
 
     def _report(self, directory: Path, stage: str) -> int:
         try:
-            reached = min(_recording(directory, rank).last_iteration for rank in range(WORLD_SIZE))
+            reached = min(recording.last_iteration for recording in _recordings(directory))
         except FileNotFoundError:
             reached = 0
         self._on_progress(stage, reached, EPOCHS * EPOCH_LENGTH)
@@ -241,7 +260,7 @@ def _kill(process: subprocess.Popen[bytes], directory: Path) -> None:
     The workers of this start have recorded iterations, so their processes are known. A worker that is gone already saw
     torchrun go.
     """
-    workers = [_recording(directory, rank).starts[-1][0] for rank in range(WORLD_SIZE)]
+    workers = [recording.starts[-1][0] for recording in _recordings(directory)]
     process.kill()
     for worker in workers:  # torchrun starts each worker in a session of its own
         with contextlib.suppress(ProcessLookupError):

@@ -70,5 +70,6 @@ def load_group(
 
 
 def _state(group: SchedulerGroup) -> dict[str, Any]:
-    optimizers = {f"optimizer {name}" if name else "optimizer": value for name, value in group.optimizers.items()}
+    found = group.optimizers
+    optimizers = {"optimizer" if len(found) == 1 else f"optimizer {name}": value for name, value in found.items()}
     return {"schedule": group, **optimizers}
