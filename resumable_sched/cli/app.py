@@ -43,7 +43,9 @@ app: Final = typer.Typer(
 _out: Final = Console(soft_wrap=False)
 _err: Final = Console(stderr=True)
 
-Url = Annotated[str, typer.Argument(help="A folder, or a URL of any scheme that fsspec knows.", show_default=False)]
+Url = Annotated[
+    str, typer.Argument(metavar="URL", help="A folder, or a URL of any scheme that fsspec knows.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Option = Annotated[
     list[str] | None,
@@ -116,7 +118,9 @@ def ls(url: Url, *, option: Option = None, as_json: AsJson = False) -> None:
 @app.command()
 def show(
     url: Url,
-    iteration: Annotated[int | None, typer.Argument(help="Which one. [default: the newest complete one]")] = None,
+    iteration: Annotated[
+        int | None, typer.Argument(metavar="ITERATION", help="Which one. [default: the newest complete one]")
+    ] = None,
     *,
     option: Option = None,
     as_json: AsJson = False,
@@ -141,7 +145,7 @@ def show(
 @app.command()
 def verify(
     url: Url,
-    iteration: Annotated[int | None, typer.Argument(help="Only this one. [default: all]")] = None,
+    iteration: Annotated[int | None, typer.Argument(metavar="ITERATION", help="Only this one. [default: all]")] = None,
     *,
     option: Option = None,
     as_json: AsJson = False,
@@ -155,13 +159,11 @@ def verify(
         with Progress(*columns, console=_err, transient=True) as bar:
             task = bar.add_task("", total=total)
             problems = list(examine(storage, iteration, lambda count: bar.advance(task, count)))
-    partial = [it for it in found if it.status == "partial"]
     if as_json:
         _print_json(
             {
                 "checkpoints": len(found),
                 "bytes": total,
-                "partial": [it.save_id for it in partial],
                 "problems": [dataclasses.asdict(problem) for problem in problems],
             }
         )

@@ -212,11 +212,6 @@ def print_problems(
     """Print what verifying has found."""
     for problem in problems:
         console.print(f"[red]{escape(problem.file)}[/]: {escape(problem.reason)}", highlight=False)
-    for it in found:
-        if it.status == "partial":
-            console.print(
-                f"[yellow]iteration {it.iteration}[/] ({it.save_id}) is partial: {it.reason}", highlight=False
-            )
     if not found:
         console.print(f"There is no checkpoint at {escape(url)}.", highlight=False)
     elif not problems:
