@@ -1,0 +1,75 @@
+"""Say what type checkers must accept and must reject; it is checked, and never run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import assert_type
+
+from resumable_sched.schedule import (
+    CosineAnnealingLR,
+    LinearLR,
+    LinearMomentum,
+    LinearParamScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ParamScheduler,
+    ReduceOnPlateauLR,
+    SchedulerGroup,
+    StepLR,
+    Trace,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_schedules(optimizer: torch.optim.Optimizer) -> None:
+    """Check classes, arguments, attributes and methods of schedules."""
+    warm_up = LinearLR(optimizer, 0.1, end=500, by_epoch=False)
+    assert_type(warm_up, LinearLR)
+    assert_type(warm_up.start_factor, float)
+    assert_type(warm_up.last_step, int)
+    assert_type(warm_up.base_values, list[float])
+    assert_type(warm_up.get_last_value(), list[float])
+    assert_type(warm_up.state_dict(), dict[str, Any])
+    assert_type(warm_up.load_state_dict({}, "adopt"), None)
+    assert_type(CosineAnnealingLR(optimizer, 100, eta_min_ratio=0.1, unit="iteration").T_max, int | None)
+    assert_type(StepLR.build_iter_from_epoch(optimizer, 8, epoch_length=100), StepLR)
+    assert_type(LinearParamScheduler(optimizer, "weight_decay", end=9).param_name, str)
+    assert_type(OneCycleLR(optimizer, [0.1, 0.2], 100), OneCycleLR)
+    every: list[ParamScheduler] = [warm_up, LinearMomentum(optimizer), ReduceOnPlateauLR(optimizer, "loss", "less")]
+    assert_type(every, list[ParamScheduler])
+    ReduceOnPlateauLR(optimizer).step({"loss": 0.5})
+
+    LinearLR("sgd")  # type: ignore[arg-type]
+    LinearLR(optimizer, 0.1, 1.0, 5)  # type: ignore[call-arg]
+    LinearLR(optimizer, param_name="lr")  # type: ignore[call-arg]
+    LinearLR(optimizer, factor=0.1)  # type: ignore[call-arg]
+    LinearLR(optimizer, unit="step")  # type: ignore[arg-type]
+    LinearParamScheduler(optimizer)  # type: ignore[call-arg]
+    StepLR(optimizer)  # type: ignore[call-arg]
+    MultiStepLR(optimizer, 8)  # type: ignore[arg-type]
+    OneCycleLR(optimizer, 0.1, anneal_strategy="sine")  # type: ignore[arg-type]
+    warm_up.start_factor = 0.5  # type: ignore[misc]
+    warm_up.load_state_dict({}, "yes")  # type: ignore[arg-type]
+    ParamScheduler(optimizer, "lr")  # type: ignore[abstract]
+
+
+def check_groups(optimizer: torch.optim.Optimizer, warm_up: LinearLR) -> None:
+    """Check groups and traces."""
+    group = SchedulerGroup(optimizer, [warm_up], epoch_length=100, max_epochs=12)
+    SchedulerGroup({"actor": optimizer}, {"actor": [warm_up]}, on_mismatch="keep")
+    assert_type(group.iteration, int)
+    assert_type(group.schedulers, tuple[ParamScheduler, ...])
+    assert_type(group.step(samples=32, tokens=0), None)
+    assert_type(group.values(), dict[str, Any])
+    assert_type(group.trace(10, 5, samples_per_iteration=32), Trace)
+    assert_type(group.check_state_dict({}), None)
+    assert_type(group.summary(), dict[str, Any])
+
+    SchedulerGroup(optimizer, [optimizer])  # type: ignore[list-item]
+    SchedulerGroup(optimizer, [], 100)  # type: ignore[call-arg]
+    SchedulerGroup(optimizer, [], on_mismatch="yes")  # type: ignore[arg-type]
+    group.trace(10, 5, 32)  # type: ignore[call-arg]
+    group.iteration = 5  # type: ignore[misc]
