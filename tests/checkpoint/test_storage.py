@@ -264,4 +264,4 @@ def test_urls_that_mean_nothing_are_refused(url: Any, options: dict[str, Any] | 
 def test_importing_the_package_needs_no_pytest() -> None:
     """The suite is importable where pytest is not installed, since the package imports its testing tools."""
     code = "import sys; sys.modules['pytest'] = None; import resumable_sched.testing.storage"
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own code
+    subprocess.run([sys.executable, "-c", code], check=True)
