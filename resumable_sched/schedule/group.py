@@ -333,6 +333,8 @@ class SchedulerGroup:
         policy = self._on_mismatch if on_mismatch is None else comparison.check_policy(on_mismatch)
         saved = parse(state, GroupState, "SchedulerGroup")
         self._check_ownership()
+        for ledger in self._ledgers.values():
+            ledger.check_groups()
         return resumption.plan(
             saved,
             self._optimizers,
@@ -359,6 +361,8 @@ class SchedulerGroup:
     ) -> list[tuple[str, ParamScheduler]]:
         """Find the name of the optimizer of each schedule."""
         named = {id(optimizer): name for name, optimizer in self._optimizers.items()}
+        if len(named) != len(self._optimizers):
+            raise ValueError(f"`optimizers` must hold each optimizer once, but the names are {list(self._optimizers)}.")
         found: list[tuple[str, ParamScheduler]] = []
         lists = list(schedulers.items()) if isinstance(schedulers, Mapping) else [(None, schedulers)]
         for expected, members in lists:

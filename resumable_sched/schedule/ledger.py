@@ -95,6 +95,7 @@ class Ledger:
         self.owner: weakref.ref[Any] | None = None
         self._openings = 0
         self._written: list[float] = []
+        self._stamps: list[object] = []
         self._warned = False
 
     def _initial(self, group: dict[str, Any]) -> float:
@@ -120,7 +121,8 @@ class Ledger:
 
     def next_opening(self, _: object = None) -> tuple[int, int, int]:
         """Number the openings of schedules that are stepped one by one, in the order in which they happen."""
-        self._openings += 1
+        known = [layer.clock.opened[0] for layer in self.composition.layers if layer.clock.opened is not None]
+        self._openings = max([self._openings, *known]) + 1
         return (self._openings, 0, 0)
 
     def note_opening(self, number: int) -> None:
@@ -163,12 +165,15 @@ class Ledger:
         if any(new is not old for new, old in zip(groups, self._groups, strict=True)):
             self.adopt_groups()
             return
-        for index, (group, written) in enumerate(zip(groups, self._written, strict=True)):
-            observed = self.target.read(group)
+        stamps = [self.target.stamp(group) for group in groups]
+        if stamps == self._stamps:
+            return
+        for index, (group, value) in enumerate(zip(groups, self._written, strict=True)):
+            observed, written = self.target.read(group), self.target.rounded(group, value)
             if observed != written and not (math.isnan(observed) and math.isnan(written)):
                 self._warn_foreign(index, observed, written)
-                self.write()
-                return
+                break
+        self.write()
 
     def adopt_groups(self) -> None:
         """Take the param groups of an optimizer that was just loaded for ours, and write our values there."""
@@ -196,12 +201,21 @@ class Ledger:
                     "shares one with another group."
                 )
             self.target.write(group, value)
-        self._written = [self.target.read(group) for group in self._groups]
-        return values
+        self._written = values
+        self._stamps = [self.target.stamp(group) for group in self._groups]
+        return list(values)
 
     def shows(self, value: float, group: int) -> float:
         """Give what param group *group* would show if *value* were written there."""
         return self.target.rounded(self._groups[group], value)
+
+    def check_groups(self) -> None:
+        """See whether the optimizer has the param groups that are scheduled.
+
+        Raises:
+            RuntimeError: Some were added or removed.
+        """
+        self._check_count(len(self.optimizer.param_groups))
 
     def _check_count(self, count: int) -> None:
         if count != len(self._groups):

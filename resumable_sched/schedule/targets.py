@@ -33,6 +33,9 @@ class Target(Protocol):
     def rounded(self, group: Mapping[str, Any], value: float) -> float:
         """Give what :meth:`read` would give after ``write(group, value)``."""
 
+    def stamp(self, group: Mapping[str, Any]) -> object:
+        """Give something that differs as soon as somebody else writes; it never waits for a device."""
+
 
 @final
 @dataclass(frozen=True)
@@ -55,10 +58,11 @@ class Key:
 
     def rounded(self, group: Mapping[str, Any], value: float) -> float:
         """Round *value* to the precision of a tensor."""
-        present = group[self.name]
-        if isinstance(present, torch.Tensor):
-            return float(torch.full((), value, dtype=present.dtype))
-        return value
+        return _rounded(group[self.name], value)
+
+    def stamp(self, group: Mapping[str, Any]) -> object:
+        """Give the number, or the identity of the tensor and how often it was written."""
+        return _stamp(group[self.name])
 
 
 @final
@@ -85,10 +89,24 @@ class FirstBeta:
 
     def rounded(self, group: Mapping[str, Any], value: float) -> float:
         """Round *value* to the precision of a tensor."""
-        first = group["betas"][0]
-        if isinstance(first, torch.Tensor):
-            return float(torch.full((), value, dtype=first.dtype))
-        return value
+        return _rounded(group["betas"][0], value)
+
+    def stamp(self, group: Mapping[str, Any]) -> object:
+        """Give the number, or the identity of the tensor and how often it was written."""
+        return _stamp(group["betas"][0])
+
+
+def _rounded(present: object, value: float) -> float:
+    if isinstance(present, torch.Tensor):
+        return float(torch.full((), value, dtype=present.dtype))
+    return value
+
+
+def _stamp(present: object) -> object:
+    # The value of a tensor on a device would have to be waited for at every step; its version is known at once.
+    if isinstance(present, torch.Tensor) and not present.is_inference():
+        return id(present), present._version  # noqa: SLF001 - torch has no public name for it
+    return float(present) if isinstance(present, torch.Tensor) else present
 
 
 def resolve(optimizer: HasParamGroups, name: str) -> Target:

@@ -229,6 +229,28 @@ def test_several_optimizers_are_driven_by_name() -> None:
         assert again.values() == group.values()
 
 
+def test_one_optimizer_under_two_names_is_refused() -> None:
+    """An optimizer has one name."""
+    optimizer = sgd()
+
+    with pytest.raises(ValueError, match="must hold each optimizer once"):
+        SchedulerGroup({"actor": optimizer, "critic": optimizer}, [])
+
+
+def test_a_state_is_not_loaded_into_other_param_groups() -> None:
+    """Groups that were added later are an error before anything changes."""
+    optimizer = sgd()
+    group = warm_up_and_cosine(optimizer)
+    state = group.state_dict()
+    group.step()
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+
+    for act in (group.check_state_dict, group.load_state_dict):
+        with pytest.raises(RuntimeError, match="the optimizer has 2 now"):
+            act(state)
+    assert group.iteration == 1
+
+
 def test_a_list_under_the_wrong_name_is_refused() -> None:
     """The name of a list must be that of the optimizer of its schedules."""
     one, two = sgd(), sgd()
