@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from resumable_sched.schedule.curves import IDENTITY, Affine
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from resumable_sched.schedule.clock import Clock, Opening
+    from resumable_sched.schedule.curves import Affine
 
 __all__ = ["Composition", "Layer", "Schedule", "Unit"]
 
@@ -40,7 +39,7 @@ class Schedule(Protocol):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether every map of the window has offset 0, and depends on nothing but its own tick."""
+        """Tell whether every map of the window has offset 0, and depends on its tick alone, not on the base."""
 
     def at(self, t: int, base: float) -> Affine:
         """Give the map at local tick *t*."""
@@ -70,17 +69,24 @@ class Layer:
         """Tell whether the clock is inside the window."""
         return 0 <= self.clock.tick - self.schedule.begin <= self.schedule.span
 
-    def map(self, group: int) -> Affine:
-        """Give the map for param group *group* at the present tick, or the held one after the window."""
-        if self.clock.fold is not None:
-            return Affine(self.clock.fold.scales[group])
-        return self.schedule.at(self.local_tick, self.base[group])
+    def apply(self, values: Sequence[float]) -> list[float]:
+        """Map the value of each param group at the present tick, or by the held map after the window."""
+        fold, schedule, tick = self.clock.fold, self.schedule, self.local_tick
+        if fold is not None:
+            return [scale * value for scale, value in zip(fold.scales, values, strict=True)]
+        if schedule.multiplicative:  # the same for every group
+            scale, offset = schedule.at(tick, self.base[0])
+            return [scale * value + offset for value in values]
+        maps = {base: schedule.at(tick, base) for base in set(self.base)}
+        return [maps[base](value) for base, value in zip(self.base, values, strict=True)]
 
-    def increment(self, group: int) -> Affine:
-        """Give what the present tick does to a chain of param group *group*."""
+    def advance(self, values: Sequence[float]) -> list[float]:
+        """Do to the values of a chain what the present tick does."""
         if self.clock.fold is not None or not self.in_window:
-            return IDENTITY
-        return self.schedule.increment(self.local_tick, self.base[group])
+            return list(values)
+        tick = self.local_tick
+        maps = {base: self.schedule.increment(tick, base) for base in set(self.base)}
+        return [maps[base](value) for base, value in zip(self.base, values, strict=True)]
 
 
 class Composition:
@@ -152,13 +158,9 @@ class Composition:
         """Give the value of each param group at the present ticks."""
         if self.chain is not None:
             return list(self.chain)
-        order = self.opened_layers()
-        values = []
-        for group, base in enumerate(self.base):
-            value = base
-            for layer in order:
-                value = layer.map(group)(value)
-            values.append(value)
+        values = list(self.base)
+        for layer in self.opened_layers():
+            values = layer.apply(values)
         return values
 
     def opened_layers(self) -> list[Layer]:
@@ -205,8 +207,7 @@ class Composition:
         if self.chain is None:
             return
         for layer in moved:
-            for group, value in enumerate(self.chain):
-                self.chain[group] = layer.increment(group)(value)
+            self.chain = layer.advance(self.chain)
 
     def _set_bases(self, bases: Iterable[list[float]]) -> None:
         for layer, base in zip(self.layers, bases, strict=True):

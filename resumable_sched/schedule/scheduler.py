@@ -143,7 +143,7 @@ class ParamScheduler(ABC):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether :meth:`at` has offset 0 throughout and the factor does not depend on what came before.
+        """Tell whether :meth:`at` has offset 0 throughout and its factor depends on *t* alone, not on *base*.
 
         False is always right. True lets the schedule overlap others in closed form.
         """
