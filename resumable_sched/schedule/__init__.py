@@ -1,5 +1,6 @@
 """Schedule any hyper-parameter of an optimizer: families, variants, composition and groups."""
 
+from resumable_sched.schedule.curves import Affine
 from resumable_sched.schedule.families import (
     ConstantParamScheduler,
     CosineAnnealingParamScheduler,
@@ -37,10 +38,13 @@ from resumable_sched.schedule.momentum import (
     StepMomentum,
 )
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
-from resumable_sched.schedule.scheduler import ParamScheduler
+from resumable_sched.schedule.scheduler import DURATION, RATE, ParamScheduler
 from resumable_sched.schedule.trace import Trace
 
 __all__ = [
+    "DURATION",
+    "RATE",
+    "Affine",
     "ConstantLR",
     "ConstantMomentum",
     "ConstantParamScheduler",

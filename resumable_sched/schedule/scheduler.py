@@ -73,6 +73,8 @@ class ParamScheduler(ABC):
             def at(self, t: int, base: float) -> Affine:
                 return Affine(0.5 ** (t // self.every))
 
+    (``from resumable_sched.schedule import DURATION, Affine, ParamScheduler``.)
+
     Args:
         optimizer: A torch optimizer, an MMEngine ``OptimWrapper``, or anything with ``param_groups``.
         param_name: The key of the hyper-parameter in the param groups; "momentum" is also found in ``betas[0]``.
@@ -112,8 +114,7 @@ class ParamScheduler(ABC):
         if not isinstance(getattr(self.optimizer, "param_groups", None), list):
             raise TypeError(
                 "`optimizer` should be an Optimizer, or another object with a list of `param_groups`, but is "
-                f"{self.optimizer!r} "
-                "instead."
+                f"{self.optimizer!r} instead."
             )
         self._prepare()
         step = whole("last_step", self.__dict__["_last_step_given"], minimum=-1)
@@ -124,8 +125,7 @@ class ParamScheduler(ABC):
                 if key not in group:
                     raise KeyError(
                         f"param '{key}' is not specified in param_groups[{index}] when resuming an optimizer: "
-                        "`last_step` must be -1 "
-                        f"where the optimizer was never scheduled, but is {step} instead."
+                        f"`last_step` must be -1 where the optimizer was never scheduled, but is {step} instead."
                     )
             clock.tick = self.begin + step + 1
             clock.guessed = True
@@ -350,8 +350,7 @@ class ParamScheduler(ABC):
         if self.end <= self.begin:
             raise ValueError(
                 f"`end` must be greater than `begin` (end should be larger than begin), but is {self.end} instead, "
-                "and `begin` is "
-                f"{self.begin}."
+                f"and `begin` is {self.begin}."
             )
         self.validate()
         self.configuration()
@@ -430,8 +429,7 @@ class ParamScheduler(ABC):
         if ticks is not None and self.end == FOREVER and ticks <= self.begin:
             raise ValueError(
                 f"`begin` of {type(self).__name__} must be less than the length of training, {ticks} "
-                f"{self.clock_unit}s, but "
-                f"is {self.begin} instead."
+                f"{self.clock_unit}s, but is {self.begin} instead."
             )
 
     @final
