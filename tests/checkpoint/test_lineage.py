@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from resumable_sched.checkpoint import CheckpointManager, LocalStorage, Retention, Storage, load
-from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest
+from resumable_sched.checkpoint.lineage import claim_url, require_newest
 from resumable_sched.checkpoint.manifest import newest_claim, survey
 from resumable_sched.errors import FencedError, IncompleteCheckpointError
 

@@ -1,0 +1,229 @@
+"""Damage of every file, bit by bit: it is named, restore steps back or needs nothing of it, and never mixes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from resumable_sched.checkpoint import Checkpoint, CheckpointManager, LocalStorage, load
+from resumable_sched.checkpoint.catalog import examine
+from resumable_sched.checkpoint.manifest import INCARNATIONS
+from resumable_sched.distributed import FakeRanks
+from resumable_sched.errors import IncompleteCheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_STEPS = (10, 20)
+
+
+def _state(step: int) -> dict[str, Any]:
+    model = torch.nn.Linear(40, 40)
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, step)
+    return {"model": model, "step": step, "moments": {"a": torch.full((5,), step, dtype=torch.int64)}}
+
+
+def _step_of(state: dict[str, Any]) -> int:
+    """Return the step of a state, having seen that all of it is of that step."""
+    step: int = state["step"]
+    assert all(torch.all(parameter == step) for parameter in state["model"].parameters())
+    assert state["moments"]["a"].tolist() == [step] * 5
+    return step
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a URL with two starts, each with one checkpoint of two shards, a note, and metrics."""
+    root = tmp_path_factory.mktemp("damage")
+
+    def job(step: int, ranks: FakeRanks) -> None:
+        state = _state(step)
+        with CheckpointManager(root, state, process_group=ranks, asynchronous=False) as manager:
+            manager.restore()
+            state |= _state(step)
+            manager.save(step)
+            manager.record(step, {"loss": 1.5})
+
+    for step in _STEPS:
+        assert FakeRanks.run(2, partial(job, step)) == [None, None]
+    assert list(examine(LocalStorage(root))) == []
+    return root
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def _restore(root: Path) -> tuple[int, Checkpoint]:
+    state = _state(0)
+    found = load(root, state)
+    step = _step_of(state)
+    assert found.iteration == step
+    return step, found
+
+
+def _expect(root: Path, damaged: Path) -> None:
+    """Check that verify names the file, and that restore takes the newest one that does not need it."""
+    key = damaged.relative_to(root).as_posix()
+    assert [problem.file for problem in examine(LocalStorage(root))] == [key]
+
+    step, found = _restore(root)
+
+    needed = damaged.suffix == ".safetensors" or damaged.name == "manifest.json"
+    if needed and damaged.parent.name.startswith("ckpt-000000000020"):
+        assert step == 10
+        if damaged.exists() or damaged.name != "manifest.json":
+            (reason,) = found.rejected.values()
+            assert reason.startswith(key)
+    else:
+        assert (step, found.rejected) == (20, {})
+
+
+def _positions(path: Path) -> Iterator[int]:
+    """Yield enough places: all around the joints, and every so often between them."""
+    size = path.stat().st_size
+    stride = max(size // 40, 1)
+    return iter(sorted({*range(min(size, 12)), *range(0, size, stride), *range(size - 4, size)}))
+
+
+def test_every_flipped_bit_is_named_and_stepped_over(run: Path) -> None:
+    """At sampled positions of every file, with the bit going round, damage costs at most the checkpoint it is in."""
+    for path in _files(run):
+        content = path.read_bytes()
+        for number, position in enumerate(_positions(path)):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << number % 8
+            path.write_bytes(damaged)
+            _expect(run, path)
+        path.write_bytes(content)
+
+    assert list(examine(LocalStorage(run))) == []
+
+
+def test_every_truncated_or_lengthened_file_is_named_and_stepped_over(run: Path) -> None:
+    """An empty file, a half one, one byte too few and one too many."""
+    for path in _files(run):
+        content = path.read_bytes()
+        for damaged in (b"", content[: len(content) // 2], content[:-1], content + b"\n"):
+            path.write_bytes(damaged)
+            _expect(run, path)
+        path.write_bytes(content)
+
+
+def test_every_missing_file_is_named_and_stepped_over(run: Path) -> None:
+    """Shards, manifests, claims and notes; only metrics that came later may be gone without a trace."""
+    for path in _files(run):
+        content = path.read_bytes()
+        path.unlink()
+        if path.name.startswith("metrics-"):
+            assert _restore(run)[0] == 20
+        elif path.name == "manifest.json" and "000000000020" in path.parent.name:
+            # With the manifest goes the knowledge that there was a note; the folder is named as partial.
+            assert _restore(run)[0] == 10
+            assert path.relative_to(run).as_posix() in [it.file for it in examine(LocalStorage(run))]
+        else:
+            _expect(run, path)
+        path.write_bytes(content)
+
+
+def test_swapped_files_are_noticed(run: Path) -> None:
+    """A good file at the place of another good file is damage."""
+    old, new = (min(run.glob(f"ckpt-0000000000{step}*")) for step in _STEPS)
+    for name in ("manifest.json", "rank-00000.safetensors", "rank-00001.safetensors"):
+        content = (new / name).read_bytes()
+        (new / name).write_bytes((old / name).read_bytes())
+
+        assert (new / name).relative_to(run).as_posix() in [it.file for it in examine(LocalStorage(run))]
+        assert _restore(run)[0] == 10
+        (new / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("where", ["header", "data", "manifest", "missing"])
+def test_with_nothing_left_the_reasons_are_in_the_error(tmp_path: Path, where: str) -> None:
+    """If the only checkpoint is damaged, restore says so and why; it does not start from nothing."""
+    with CheckpointManager(tmp_path, _state(1)) as manager:
+        manager.save(1)
+    (shard,), (manifest,) = tmp_path.glob("*/*.safetensors"), tmp_path.glob("*/manifest.json")
+    path = manifest if where == "manifest" else shard
+    if where == "missing":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[20 if where == "header" else -3] ^= 1
+        path.write_bytes(content)
+
+    with pytest.raises(IncompleteCheckpointError) as caught:
+        load(tmp_path, _state(0))
+
+    assert "0 are partial (the job died while writing them), 1 are damaged" in str(caught.value)
+    assert path.relative_to(tmp_path).as_posix() in str(caught.value)
+    assert ("build them again" in str(caught.value)) == (where == "data")
+
+
+def test_damage_that_restore_met_is_listed_but_not_believed(tmp_path: Path) -> None:
+    """The note that restore leaves shows in the listing; when the bytes are right again, they are restored."""
+    with CheckpointManager(tmp_path, _state(0)) as manager:
+        for step in _STEPS:
+            manager._state.update(_state(step))
+            manager.save(step)
+        manager.wait()
+        (shard,) = tmp_path.glob("ckpt-000000000020*/*.safetensors")
+        content = shard.read_bytes()
+        shard.write_bytes(content[:-1] + b"\x99")
+
+        restored = manager.restore()
+        assert restored is not None
+        assert restored.iteration == 10
+        assert [(it.status, it.iteration) for it in manager.checkpoints()] == [("complete", 10), ("corrupt", 20)]
+        assert "fail their checksum (found by" in manager.checkpoints()[1].reason
+
+        shard.write_bytes(content)
+        assert manager.verify() == []
+
+
+def test_a_tensor_that_only_the_damaged_checkpoint_has_is_not_left_half_read(tmp_path: Path) -> None:
+    """If a damaged one was read into a live tensor that the next one lacks, that is an error, not a mix."""
+    full = {"model": torch.nn.Linear(40, 40), "step": 1}
+    with CheckpointManager(tmp_path, {"step": 1}) as manager:
+        manager.save(1)
+    with CheckpointManager(tmp_path, full) as manager:
+        manager.save(2)
+    (shard,) = tmp_path.glob("ckpt-000000000002*/*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x99")
+
+    with (
+        CheckpointManager(tmp_path, full) as manager,
+        pytest.warns(UserWarning, match="not saved: model"),
+        pytest.raises(OSError, match=r"was partly read into model/weight"),
+    ):
+        manager.restore(strict=False)
+
+
+def test_an_unreadable_claim_is_named_by_verify(tmp_path: Path) -> None:
+    """A claim that is there by name only is damage that verify shows."""
+    with CheckpointManager(tmp_path, _state(1)) as manager:
+        manager.save(1)
+    (claim,) = (tmp_path / INCARNATIONS).iterdir()
+    claim.write_bytes(b"")
+
+    assert [it.file for it in examine(LocalStorage(tmp_path))] == [f"{INCARNATIONS}/{claim.name}"]
+
+
+def test_verifying_beside_a_running_retention_finds_no_damage(tmp_path: Path) -> None:
+    """A checkpoint that is deleted in mid-verification is not a problem."""
+    with CheckpointManager(tmp_path, _state(1)) as manager:
+        manager.save(1)
+        manager.save(2)
+
+    (newest,) = tmp_path.glob("ckpt-000000000002*")
+
+    def on_read(_: int) -> None:
+        LocalStorage(tmp_path).delete(f"{newest.name}/manifest.json")
+        LocalStorage(tmp_path).delete_folder(newest.name)
+
+    assert list(examine(LocalStorage(tmp_path), on_read=on_read)) == []
