@@ -34,8 +34,8 @@ def main() -> int:
     state = {"model": model, "optimizer": optimizer, "schedule": schedule, "rng": RNGState()}
 
     with PreemptionGuard() as guard, CheckpointManager(args.checkpoint_url, state, retention=Retention()) as manager:
-        restored = manager.restore()
-        print("new training" if restored is None else f"resumed at iteration {restored.iteration}", flush=True)
+        manager.restore()
+        print(f"starts after iteration {schedule.iteration}", flush=True)
         while schedule.iteration < ITERATIONS:
             inputs = torch.rand(64, 2) * 4 - 2
             loss = nn.functional.mse_loss(model(inputs), (inputs[:, :1] * inputs[:, 1:]).sin())

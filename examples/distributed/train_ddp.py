@@ -83,9 +83,9 @@ def main() -> int:
 
     manager = CheckpointManager(args.checkpoint_url, state, retention=Retention(keep_last=2))
     with PreemptionGuard() as guard, manager:
-        restored = manager.restore()
-        if rank == 0 and restored is not None:
-            print(f"resumed at iteration {restored.iteration}", flush=True)
+        manager.restore()
+        if rank == 0:
+            print(f"starts after iteration {schedule.iteration}", flush=True)
         while schedule.epoch < args.epochs:
             sampler.set_epoch(schedule.epoch)
             for images, labels in loader:
