@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resumable_sched.checkpoint.manifest import Folder, Manifest, read_manifest
+from resumable_sched.distributed import EXIT_PREEMPTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -227,6 +228,12 @@ def print_demo(console: Console, result: DemoResult) -> None:
     for stop in result.stops:
         table.add_row(stop.signal, str(stop.iteration), str(stop.resumed), f"{stop.seconds:.1f} s", str(stop.exit_code))
     console.print(table)
+    console.print(
+        f"On SIGTERM the workers save and exit with {EXIT_PREEMPTED}; torchrun waits for them (at most 30 s, then it kills) "
+        "and ends with 1 itself.",
+        style="dim",
+        highlight=False,
+    )
     for rank, difference in enumerate(result.differences):
         if difference is not None:
             console.print(f"[red]rank {rank}: {escape(str(difference))}[/]", highlight=False, soft_wrap=True)

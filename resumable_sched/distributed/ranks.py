@@ -166,34 +166,44 @@ def _as_tensor(payload: bytes, size: int) -> torch.Tensor:
 
 
 class _Meeting:
-    """Where the threads of `FakeRanks` exchange what they have."""
+    """Where the threads of `FakeRanks` exchange what they have, turn by turn."""
 
     def __init__(self, world_size: int) -> None:
-        self.slots: list[bytes] = [b""] * world_size
-        # A rank that never comes is a test's failure, not its end.
-        self.barrier = threading.Barrier(world_size, timeout=60)
+        self.brought: dict[int, bytes] = {}
+        self.turn = 0
+        self.outcome: list[bytes] = [b""] * world_size
 
 
 class _Room:
     """All meetings of one `FakeRanks.run`, by channel."""
 
     def __init__(self, world_size: int) -> None:
-        self._lock = threading.Lock()
+        self._world_size = world_size
+        self._changed = threading.Condition()
         self._meetings: dict[tuple[int, ...], _Meeting] = defaultdict(lambda: _Meeting(world_size))
-        self.broken = False
+        self._broken = False
 
-    def meeting(self, channel: tuple[int, ...]) -> _Meeting:
-        with self._lock:
+    def exchange(self, channel: tuple[int, ...], rank: int, payload: bytes) -> list[bytes]:
+        with self._changed:
             meeting = self._meetings[channel]
-            if self.broken:
-                meeting.barrier.abort()
-            return meeting
+            turn = meeting.turn
+            meeting.brought[rank] = payload
+            if len(meeting.brought) == self._world_size:
+                meeting.outcome = [meeting.brought[number] for number in range(self._world_size)]
+                meeting.brought.clear()
+                meeting.turn += 1
+                self._changed.notify_all()
+            else:
+                # A rank that never comes is a test's failure, not its end.
+                self._changed.wait_for(lambda: meeting.turn > turn or self._broken, timeout=60)
+            if meeting.turn == turn:  # a meeting that took place counts, whoever has died since
+                raise errors.RankError(rank, "another rank has died")
+            return meeting.outcome  # nobody can hold the next meeting before this rank has come to it
 
     def abort(self) -> None:
-        with self._lock:
-            self.broken = True
-            for meeting in self._meetings.values():
-                meeting.barrier.abort()
+        with self._changed:
+            self._broken = True
+            self._changed.notify_all()
 
 
 @final
@@ -209,15 +219,7 @@ class FakeRanks:
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         """Meet the other threads; a thread that died makes it a `RankError` instead of a wait for ever."""
-        meeting = self._room.meeting(self._channel)
-        try:
-            meeting.slots[self.rank] = payload
-            meeting.barrier.wait()
-            everything = list(meeting.slots)
-            meeting.barrier.wait()  # nobody overwrites a slot before all have read it
-        except threading.BrokenBarrierError:
-            raise errors.RankError(self.rank, "another rank has died") from None
-        return everything
+        return list(self._room.exchange(self._channel, self.rank, payload))
 
     def broadcast(self, payload: bytes) -> bytes:
         """Return what rank 0 brought to the meeting."""
