@@ -489,6 +489,11 @@ class ParamScheduler(ABC):
         return schedule
 
 
+for _field in fields(ParamScheduler):
+    if _field.name == "last_step":
+        _field.type = "int"  # what help() and inspect.signature show of every subclass; the descriptor is our affair
+
+
 def _type_name(cls: type[ParamScheduler]) -> str:
     if cls.__module__.startswith("resumable_sched."):
         return cls.__name__

@@ -66,6 +66,7 @@ def test_windows_are_keywords_with_the_defaults_of_the_peers(name: str) -> None:
     window = {each: parameters[each] for each in WINDOW}
     assert {each: parameter.default for each, parameter in window.items()} == WINDOW
     assert {parameter.kind for parameter in window.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    assert window["last_step"].annotation == "int"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
