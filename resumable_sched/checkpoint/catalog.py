@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import platform
 import uuid
@@ -224,25 +223,20 @@ def examine(
         on_read: Told the number of bytes after each read.
     """
     view = survey(storage)
-    resumed = set(_resumed(storage, view))
+    resumed: set[str] = set()
+    for folder in view.folders:
+        if iteration is None or folder.iteration == iteration:
+            yield from _examine_folder(storage, folder, resumed, on_read)
     for claim in view.claims:
         yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.json", "claim", Claim, None)
         if claim in view.notes or claim in resumed:
             yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.resumed.json", "resumed", Note, None)
-    for folder in view.folders:
-        if iteration is None or folder.iteration == iteration:
-            yield from _examine_folder(storage, folder, on_read)
 
 
-def _resumed(storage: Storage, view: Survey) -> Iterator[str]:
-    """Yield the claims whose checkpoints say that there is a note."""
-    for folder in view.folders:
-        with contextlib.suppress(FileNotFoundError, CorruptCheckpointError):
-            if folder.committed and read_manifest(storage, folder).resumed:
-                yield folder.claim
-
-
-def _examine_folder(storage: Storage, folder: Folder, on_read: Callable[[int], None]) -> Iterator[Problem]:
+def _examine_folder(
+    storage: Storage, folder: Folder, resumed: set[str], on_read: Callable[[int], None]
+) -> Iterator[Problem]:
+    """Examine a checkpoint, and add its claim to *resumed* if its manifest says that there is a note."""
     for name in sorted(folder.files):
         kind = name.partition("-")[0]
         if kind in ("metrics", "quarantine"):
@@ -259,6 +253,8 @@ def _examine_folder(storage: Storage, folder: Folder, on_read: Callable[[int], N
     except CorruptCheckpointError as error:
         yield Problem(error.file, error.reason, folder.save_id)
         return
+    if manifest.resumed:
+        resumed.add(folder.claim)
     yield from _examine_shards(storage, folder, manifest, on_read)
 
 

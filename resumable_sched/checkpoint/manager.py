@@ -39,7 +39,7 @@ from resumable_sched.checkpoint.objects import adapt
 from resumable_sched.checkpoint.restoring import Request, Restored, restore
 from resumable_sched.checkpoint.retention import Candidate, Retention
 from resumable_sched.checkpoint.saving import About, Prepared, Report, assemble, prepare, write
-from resumable_sched.checkpoint.staging import HostCopy, Save, Writer
+from resumable_sched.checkpoint.staging import HostCopy, Save, Writer, direct
 from resumable_sched.checkpoint.storage import Storage, open_storage
 from resumable_sched.checkpoint.tree import flatten, unflatten
 from resumable_sched.distributed.ranks import Ranks, current_ranks, from_rank_zero, gather
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from resumable_sched.checkpoint.shards import Content
 
 __all__ = ["CheckpointManager", "load"]
 
@@ -170,10 +172,9 @@ class CheckpointManager:
             self._claim = from_rank_zero(self._ranks, lambda: claim_url(self._storage).encode()).decode()
         self._attempt += 1
         folder = Folder(prepared.about.iteration, self._claim, self._attempt)
-        finish = partial(self._write_and_commit, folder, prepared)
         save = Save(folder.iteration)
+        finish = partial(self._write_and_commit, folder, prepared, self._stage(prepared))
         if self._asynchronous:
-            self._host_copy.fill(prepared.layout, prepared.tensors)
             self._writer.start(save, finish)
         else:
             save.run(finish)
@@ -193,11 +194,22 @@ class CheckpointManager:
         found = {name: getattr(value, "summary", None) for name, value in self._state.items()}
         return {name: summary() for name, summary in found.items() if callable(summary)}
 
-    def _write_and_commit(self, folder: Folder, prepared: Prepared) -> None:
+    def _stage(self, prepared: Prepared) -> Content | Exception:
+        """Return what gives the bytes of each piece, or why this rank cannot; the other ranks must hear of that."""
+        if not self._asynchronous:
+            return direct(prepared.tensors)
+        try:
+            self._host_copy.fill(prepared.layout, prepared.tensors)
+        except Exception as error:  # noqa: BLE001 - such as no memory; raised by the writer, on all ranks
+            return error
+        return self._host_copy.content
+
+    def _write_and_commit(self, folder: Folder, prepared: Prepared, content: Content | Exception) -> None:
         ranks = self._writer_ranks
-        content = self._host_copy.content if self._asynchronous else None
 
         def write_shard() -> bytes:
+            if isinstance(content, Exception):
+                raise content
             return msgspec.json.encode(write(self._storage, folder, ranks.rank, prepared, content))
 
         try:

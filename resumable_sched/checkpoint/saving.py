@@ -30,7 +30,6 @@ from resumable_sched.checkpoint.shards import (
     plain_copy,
     write_shard,
 )
-from resumable_sched.checkpoint.staging import direct
 from resumable_sched.checkpoint.tree import rename
 from resumable_sched.distributed.ranks import gather
 from resumable_sched.errors import CheckpointError, RankError
@@ -38,6 +37,7 @@ from resumable_sched.errors import CheckpointError, RankError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from resumable_sched.checkpoint.shards import Content
     from resumable_sched.checkpoint.storage import Storage
     from resumable_sched.distributed.ranks import Ranks
 
@@ -196,7 +196,7 @@ def write(
     folder: Folder,
     rank: int,
     prepared: Prepared,
-    content: Callable[[Piece, int], memoryview] | None = None,
+    content: Content,
 ) -> Report:
     """Write this rank's shard.
 
@@ -205,10 +205,10 @@ def write(
         folder: The checkpoint.
         rank: This rank.
         prepared: What to write.
-        content: The bytes of a piece; None to take them from the live tensors.
+        content: Gives the bytes of each piece.
     """
     file = f"rank-{rank:05d}.safetensors"
-    record, chunks = write_shard(storage, f"{folder.name}/{file}", prepared.layout, content or direct(prepared.tensors))
+    record, chunks = write_shard(storage, f"{folder.name}/{file}", prepared.layout, content)
     own_tensors = [(spec.name, str(spec.dtype).removeprefix("torch."), spec.shape) for spec in prepared.own_specs]
     return Report(file, record, chunks, dict(prepared.own), own_tensors)
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Chunk",
+    "Content",
     "FileRecord",
     "Layout",
     "Piece",
@@ -199,8 +200,12 @@ class Layout:
         return len(self.header) + self.data_size
 
 
+Content: TypeAlias = "Callable[[Piece, int], memoryview]"
+"""What gives the bytes of a piece, which stands at an offset of the data section."""
+
+
 def write_shard(
-    storage: Storage, key: str, layout: Layout, content: Callable[[Piece, int], memoryview]
+    storage: Storage, key: str, layout: Layout, content: Content
 ) -> tuple[FileRecord, list[tuple[str, Chunk]]]:
     """Write a shard in one pass, checksums included.
 
@@ -208,7 +213,7 @@ def write_shard(
         storage: Where to.
         key: The name of the file; its last part is what the manifest calls it.
         layout: What goes where.
-        content: Gives the bytes of a piece, which stands at an offset of the data section.
+        content: Gives the bytes of each piece.
 
     Returns:
         The record of the file, and each tensor's name with its chunk.

@@ -18,6 +18,8 @@ from resumable_sched.checkpoint.shards import Layout, Piece, bytes_of, plain_cop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from resumable_sched.checkpoint.shards import Content
+
 __all__ = ["HostCopy", "Save", "Writer", "direct"]
 
 
@@ -124,7 +126,7 @@ class HostCopy:
         return bytes_of(self._memory[offset : offset + piece.nbytes])
 
 
-def direct(tensors: Mapping[str, torch.Tensor]) -> Callable[[Piece, int], memoryview]:
+def direct(tensors: Mapping[str, torch.Tensor]) -> Content:
     """Return what reads pieces from the live tensors, for a save that the training waits for."""
 
     def content(piece: Piece, offset: int) -> memoryview:

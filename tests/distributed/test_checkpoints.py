@@ -223,6 +223,21 @@ def test_a_rank_that_cannot_write_fails_the_save_on_all(
     assert [step for step, _ in on_ranks(3, lambda ranks: _restore(tmp_path, ranks))] == [1] * 3
 
 
+def test_a_rank_without_memory_for_its_copy_fails_the_save_on_all(tmp_path: Path) -> None:
+    """What goes wrong while the state is copied is raised at the next call of every rank."""
+
+    def work(ranks: FakeRanks) -> None:
+        with CheckpointManager(tmp_path, {"t": torch.ones(3)}, process_group=ranks) as manager:
+            if ranks.rank == 1:
+                manager._host_copy._memory = None  # type: ignore[assignment]
+            manager.save(1)
+
+    first, second = FakeRanks.run(2, work)
+
+    assert isinstance(first, RankError)
+    assert isinstance(second, TypeError)
+
+
 def test_after_a_failed_save_all_ranks_go_on_together(tmp_path: Path, on_ranks: OnRanks) -> None:
     """The error of a background save surfaces on all ranks at the same call, and the next save works."""
     failing = _FailsAt(LocalStorage(tmp_path), "rank-00001")
