@@ -366,3 +366,13 @@ def test_claims_of_which_nothing_is_left_are_cleared_away(tmp_path: Path) -> Non
     assert [it.iteration for it in view.folders] == [4]
     assert len(view.claims) == 1
     assert _Job(tmp_path).restore() == 4
+
+
+def test_a_start_that_did_not_restore_leaves_the_later_iterations_behind(tmp_path: Path) -> None:
+    """If a run was begun anew in the same place, those who resume do not fall back to the other run's future."""
+    _Job(tmp_path).save(100)
+    _Job(tmp_path).save(5)
+    third = _Job(tmp_path)
+
+    assert third.restore() == 5
+    assert {it.iteration: it.current for it in third.manager.checkpoints()} == {100: False, 5: True}

@@ -743,6 +743,45 @@ def test_a_checkpoint_that_vanishes_while_it_is_read_is_passed_over(tmp_path: Pa
     assert load(storage, {"t": torch.ones(2)}).iteration == 1
 
 
+def test_no_note_is_left_in_a_checkpoint_that_vanished(tmp_path: Path) -> None:
+    """What another job deletes while it is read is not damaged, and nothing is written into its folder again."""
+    with CheckpointManager(tmp_path, {"t": torch.zeros(2), "n": 1}, asynchronous=False) as manager:
+        manager.save(1)
+        manager.save(2)
+    storage = _Interposed(LocalStorage(tmp_path), lambda _: None)
+    read = storage.read_into
+
+    def vanish(key: str, offset: int, target: memoryview) -> int:
+        if "-0002/" in key:
+            LocalStorage(tmp_path).delete_folder(Path(key).parent.name)
+        return read(key, offset, target)
+
+    storage.read_into = vanish
+    with CheckpointManager(storage, {"t": torch.ones(2), "n": 0}) as manager:
+        restored = manager.restore()
+
+    assert restored is not None
+    assert restored.iteration == 1
+    assert [it.iteration for it in manager.checkpoints()] == [1]
+
+
+def test_generators_are_set_last(tmp_path: Path) -> None:
+    """An object that draws while it is loaded does not move a generator that was restored, wherever it stands."""
+
+    class Draws(_Counter):
+        def load_state_dict(self, state: dict[Any, Any]) -> None:
+            super().load_state_dict(state)
+            torch.rand(5)
+
+    with CheckpointManager(tmp_path, {"rng": RNGState(), "own": Draws()}) as manager:
+        manager.save(0)
+    expected = torch.rand(3)
+
+    load(tmp_path, {"rng": RNGState(), "own": Draws()})
+
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_an_object_that_is_listed_for_ever_but_not_there_ends_in_an_error(tmp_path: Path) -> None:
     """A storage whose listing is wrong does not make a restore run for ever."""
     with CheckpointManager(tmp_path, {"n": 1}, asynchronous=False) as manager:
