@@ -52,9 +52,8 @@ def plain_value(value: object, name: str) -> Any:  # noqa: ANN401 - JSON has no 
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: plain_value(each, name) for key, each in value.items()}
     raise TypeError(
-        f"`{name}` must be a number, a string, None, or a list, tuple or dict of these, so that it can be saved "
-        "and compared, but is "
-        f"{value!r} instead."
+        f"`{name}` must be a number, a string, None, or a list, tuple or dict of these, so that it can be saved and "
+        f"compared, but is {value!r} instead."
     )
 
 

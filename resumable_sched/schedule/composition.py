@@ -111,9 +111,8 @@ class Composition:
         """Append *layer*; if its window is open already, its first map acts on the present value.
 
         Raises:
-            ValueError: A list of values of the schedule has another length than there are param groups, or its
-                position was
-                guessed (``last_step=``) and cannot be, because the value depends on the path.
+            ValueError: A list of values of the schedule has another length than there are param groups, or its position
+                was guessed (``last_step=``) and cannot be, because the value depends on the path.
         """
         layers = [*self.layers, layer]
         bases = _bases(layers, self.base)
@@ -121,9 +120,8 @@ class Composition:
         chained = needs_chain(layers)
         if chained and any(each.clock.guessed for each in layers):
             raise ValueError(
-                "`last_step` must be -1 where a schedule with a floor overlaps another one, because the value "
-                "depends on the way "
-                "that led there, which a number cannot tell. Use load_state_dict instead."
+                "`last_step` must be -1 where a schedule with a floor overlaps another one, because the value depends "
+                "on the way that led there, which a number cannot tell. Use load_state_dict instead."
             )
         self.layers = layers
         self._set_bases(bases)

@@ -369,8 +369,7 @@ class CosineRestartParamScheduler(ParamScheduler):
         if not periods or len(periods) != len(weights):
             raise ValueError(
                 f"`restart_weights` must have a weight for each of {len(periods)} periods (and there must be one), "
-                "but is "
-                f"{self.restart_weights!r} instead."
+                f"but is {self.restart_weights!r} instead."
             )
         self._set("periods", periods)
         self._set("restart_weights", weights)

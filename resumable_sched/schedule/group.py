@@ -66,9 +66,8 @@ class SchedulerGroup:
 
     Raises:
         TypeError: *schedulers* holds something else.
-        ValueError: A schedule is missing in the list, is there twice, has been stepped, or belongs to another
-            optimizer; or
-            begins after the training has ended.
+        ValueError: A schedule is missing in the list, is there twice, has been stepped, belongs to another optimizer,
+            or begins after the training has ended.
     """
 
     def __init__(
@@ -94,8 +93,7 @@ class SchedulerGroup:
             if scheduler.layer.clock.tick != 0:
                 raise ValueError(
                     f"`schedulers` must be new, but {type(scheduler).__name__} is at tick "
-                    f"{scheduler.layer.clock.tick} "
-                    "instead. Build it again, and set the position with load_state_dict."
+                    f"{scheduler.layer.clock.tick} instead. Build it again, and set the position with load_state_dict."
                 )
             scheduler.check_training_length(self.training_length(scheduler.clock_unit))
         self._take_over()
@@ -116,8 +114,7 @@ class SchedulerGroup:
         if self._epoch_length is not None and self.iteration_in_epoch >= self._epoch_length:
             raise RuntimeError(
                 f"`step_epoch` must be called after {self._epoch_length} iterations (`epoch_length`), but epoch "
-                f"{self.epoch} "
-                f"goes on after iteration {self.iteration} instead."
+                f"{self.epoch} goes on after iteration {self.iteration} instead."
             )
         self._check_optimizers()
         self._write(self._timeline.finish_iteration(samples, tokens))
@@ -292,8 +289,8 @@ class SchedulerGroup:
         Args:
             state: What :meth:`state_dict` gave, also through JSON.
             on_mismatch: What to do where the saved configuration or an initial value differs from this one: "error";
-                "keep"
-                the saved schedules; "adopt" these at the saved position. By default, what the group was built with.
+                "keep" the saved schedules; "adopt" these at the saved position. By default, what the group was built
+                with.
 
         Raises:
             StateFormatError: *state* is of another kind or version, or damaged.
@@ -392,8 +389,7 @@ class SchedulerGroup:
                     if id(layer) not in known:
                         raise ValueError(
                             f"`schedulers` must hold every schedule of its optimizers, but {layer.schedule!r} is "
-                            "missing. "
-                            "Build a new optimizer where an old schedule shall not act any more."
+                            "missing. Build a new optimizer where an old schedule shall not act any more."
                         )
 
     def _keyed(self) -> list[tuple[ParameterKey, ParamScheduler]]:

@@ -138,8 +138,7 @@ class Ledger:
         if self.driver is not None:
             raise ValueError(
                 f"`schedulers` of a SchedulerGroup must be built before it, but {layer.schedule!r} comes later and "
-                "would act on the "
-                f"same `{self.name}`."
+                f"would act on the same `{self.name}`."
             )
         groups = list(self.optimizer.param_groups)
         if self.composition.layers:
@@ -197,8 +196,7 @@ class Ledger:
             if isinstance(tensor, torch.Tensor) and filled.setdefault(id(tensor), value) != value:
                 raise ValueError(
                     f"`{self.name}` must be a tensor of its own in every param group whose values differ, but "
-                    f"param group {index} "
-                    "shares one with another group."
+                    f"param group {index} shares one with another group."
                 )
             self.target.write(group, value)
         self._written = values
@@ -220,9 +218,8 @@ class Ledger:
     def _check_count(self, count: int) -> None:
         if count != len(self._groups):
             raise RuntimeError(
-                f"`{self.name}` is scheduled for {len(self._groups)} param groups, but the optimizer has {count} "
-                "now. Add param "
-                "groups before the schedulers are built."
+                f"`{self.name}` is scheduled for {len(self._groups)} param groups, but the optimizer has {count} now. "
+                "Add param groups before the schedulers are built."
             )
 
     def _warn_foreign(self, group: int, observed: float, written: float) -> None:
@@ -231,8 +228,7 @@ class Ledger:
         self._warned = True
         warnings.warn(
             f"`{self.name}` of param group {group} was set to {observed!r} by other code, but its schedule says "
-            f"{written!r}; the "
-            "schedule's value is written again. Change the schedule instead. This is said once.",
+            f"{written!r}; the schedule's value is written again. Change the schedule instead. This is said once.",
             UserWarning,
             stacklevel=4,
         )

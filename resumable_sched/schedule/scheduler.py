@@ -287,8 +287,7 @@ class ParamScheduler(ABC):
         Args:
             state: What :meth:`state_dict` gave, also through JSON.
             on_mismatch: What to do where the saved configuration or base differs from this one: "error"; "keep" the
-                saved
-                one; "adopt" this one at the saved position.
+                saved one; "adopt" this one at the saved position.
 
         Raises:
             StateFormatError: *state* is of another kind or version, or damaged.

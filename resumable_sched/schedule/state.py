@@ -122,9 +122,8 @@ def parse(state: Mapping[str, Any], kind: type[StateT], name: str) -> StateT:
         )
     if state["version"] != VERSION:
         raise StateFormatError(
-            f"`version` of the state must be {VERSION}, but is {state['version']!r} instead. Another version of "
-            "this package "
-            "wrote it."
+            f"`version` of the state must be {VERSION}, but is {state['version']!r} instead. "
+            "Another version of this package wrote it."
         )
     try:
         return msgspec.convert(state, type=kind, strict=True)

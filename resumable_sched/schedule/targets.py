@@ -133,9 +133,8 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
         if "momentum" not in known:
             if "betas" not in known:
                 raise ValueError(
-                    "`optimizer` must have a default `momentum` or `betas` (an optimizer must support momentum "
-                    "when using "
-                    f"momentum schedulers), but is {type(optimizer).__name__} instead."
+                    "`optimizer` must have a default `momentum` or `betas` (an optimizer must support momentum when "
+                    f"using momentum schedulers), but is {type(optimizer).__name__} instead."
                 )
             target = FirstBeta()
     for index, group in enumerate(groups):
