@@ -47,6 +47,9 @@ from resumable_sched.schedule import (
     StepMomentum,
     StepParamScheduler,
     Trace,
+    build_schedulers,
+    load_config,
+    register_scheduler,
 )
 from resumable_sched.training import load_group, save_group
 
@@ -89,9 +92,12 @@ __all__ = [
     "StepParamScheduler",
     "Trace",
     "__version__",
+    "build_schedulers",
     "errors",
     "load",
+    "load_config",
     "load_group",
+    "register_scheduler",
     "save_group",
     "testing",
 ]

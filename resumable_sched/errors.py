@@ -4,6 +4,7 @@ Bad arguments raise Python's own ``ValueError``, ``TypeError`` or ``KeyError``. 
 did. Each carries its facts as fields and also inherits the built-in that a caller would reach for::
 
     ResumableSchedError
+    ├── ConfigError                (ValueError)         a config that says no schedule, and where
     ├── ScheduleMismatchError      (ValueError)         the saved schedule is not the one that was built
     ├── StateFormatError           (ValueError)         a state dict of another kind or version
     ├── UnstorableError            (TypeError)          a value that JSON and safetensors cannot hold
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointError",
+    "ConfigError",
     "CorruptCheckpointError",
     "FencedError",
     "IncompleteCheckpointError",
@@ -38,6 +40,26 @@ __all__ = [
 
 class ResumableSchedError(Exception):
     """Be the base of every error that this package defines."""
+
+
+class ConfigError(ResumableSchedError, ValueError):
+    """Say what in a config cannot be used, and where it is.
+
+    Attributes:
+        path: The place in the config, such as ``param_scheduler[1].milestones``; empty where the file as a whole is
+            meant.
+        reason: What is wrong there.
+        file: The config file; None for a config that was passed as an object.
+        line: The line of the file, from 1; None where there is none.
+    """
+
+    def __init__(self, reason: str, *, path: str = "", file: str | None = None, line: int | None = None) -> None:
+        place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        super().__init__(f"{place}{path}: {reason}" if path else f"{place}{reason}")
+        self.path = path
+        self.reason = reason
+        self.file = file
+        self.line = line
 
 
 class ScheduleMismatchError(ResumableSchedError, ValueError):

@@ -1,5 +1,6 @@
 """Schedule any hyper-parameter of an optimizer: families, variants, composition and groups."""
 
+from resumable_sched.schedule.config import Config, build_schedulers, load_config, register_scheduler
 from resumable_sched.schedule.curves import Affine
 from resumable_sched.schedule.families import (
     ConstantParamScheduler,
@@ -45,6 +46,7 @@ __all__ = [
     "DURATION",
     "RATE",
     "Affine",
+    "Config",
     "ConstantLR",
     "ConstantMomentum",
     "ConstantParamScheduler",
@@ -78,4 +80,7 @@ __all__ = [
     "StepMomentum",
     "StepParamScheduler",
     "Trace",
+    "build_schedulers",
+    "load_config",
+    "register_scheduler",
 ]

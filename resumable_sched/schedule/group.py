@@ -27,7 +27,7 @@ from resumable_sched.schedule.state import (
     plain,
     plateau_state,
 )
-from resumable_sched.schedule.timeline import Counters, ParameterKey, Timeline
+from resumable_sched.schedule.timeline import Counters, ParameterKey, Timeline, training_length
 from resumable_sched.schedule.trace import Trace, look_ahead
 
 if TYPE_CHECKING:
@@ -237,13 +237,8 @@ class SchedulerGroup:
 
     def training_length(self, unit: Unit) -> int | None:
         """Give how long training lasts in ticks of a clock; None if nobody said."""
-        if unit == "iteration":
-            if self._max_iters is None and self._max_epochs is not None and self._epoch_length is not None:
-                return self._max_epochs * self._epoch_length
-            return self._max_iters
-        if self._max_epochs is None and self._max_iters is not None and self._epoch_length is not None:
-            return -(-self._max_iters // self._epoch_length)
-        return self._max_epochs
+        lengths = {"epoch_length": self._epoch_length, "max_epochs": self._max_epochs, "max_iters": self._max_iters}
+        return training_length(unit, **lengths)
 
     def __repr__(self) -> str:
         schedulers = ", ".join(map(repr, self.schedulers))

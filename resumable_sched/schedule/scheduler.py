@@ -437,11 +437,12 @@ class ParamScheduler(ABC):
 
         Args:
             ledger: The ledger of the hyper-parameter.
-            training_length: What stands for an `end` that was not given.
+            training_length: What stands for an `end` that was not given; if None, what it was built with.
         """
-        self.__dict__["_training_length"] = training_length
+        length = self.__dict__.get("_training_length") if training_length is None else training_length
+        self.__dict__["_training_length"] = length
         layer = self.__dict__.get("_layer") or self._new_layer(self._new_clock())
-        layer.schedule.__dict__["_training_length"] = training_length
+        layer.schedule.__dict__["_training_length"] = length
         fresh = self._new_clock()
         layer.clock.tick, layer.clock.opened, layer.clock.fold, layer.clock.guessed = 0, None, fresh.fold, False
         self._attach(ledger, layer)

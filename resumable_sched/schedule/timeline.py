@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.clock import Opening
     from resumable_sched.schedule.composition import Composition, Layer, Unit
 
-__all__ = ["Counters", "ParameterKey", "Timeline", "opening"]
+__all__ = ["Counters", "ParameterKey", "Timeline", "opening", "training_length"]
 
 ParameterKey = tuple[str, str]
 """The names of an optimizer and of one of its hyper-parameters."""
@@ -48,6 +48,25 @@ def opening(composition: Composition, layer: Layer, iteration: int) -> Opening:
     if layer.schedule.clock_unit == "iteration" or begin == 0 or not composition.mixed:
         return (begin, 0, 0)
     return (iteration, 1, begin)
+
+
+def training_length(
+    unit: Unit, *, epoch_length: int | None, max_epochs: int | None, max_iters: int | None
+) -> int | None:
+    """Give how long training lasts in ticks of a clock; None if it does not follow from what is known.
+
+    >>> training_length("iteration", epoch_length=100, max_epochs=12, max_iters=None)
+    1200
+    >>> training_length("epoch", epoch_length=100, max_epochs=None, max_iters=950)
+    10
+    """
+    if unit == "iteration":
+        if max_iters is None and max_epochs is not None and epoch_length is not None:
+            return max_epochs * epoch_length
+        return max_iters
+    if max_epochs is None and max_iters is not None and epoch_length is not None:
+        return -(-max_iters // epoch_length)
+    return max_epochs
 
 
 @dataclass(slots=True)
