@@ -8,7 +8,6 @@ parameter is a *chain*, one float for each group that every tick advances.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.clock import Clock, Opening
     from resumable_sched.schedule.curves import Affine
 
-__all__ = ["Composition", "Layer", "Schedule", "Unit"]
+__all__ = ["Composition", "Follower", "Layer", "Schedule", "Unit"]
 
 Unit = Literal["epoch", "iteration"]
 
@@ -44,6 +43,9 @@ class Schedule(Protocol):
     def at(self, t: int, base: float) -> Affine:
         """Give the map at local tick *t*."""
 
+    def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Give the scales and the offsets of the maps at many local ticks: those of :meth:`at`, to the last bit."""
+
     def increment(self, t: int, base: float) -> Affine:
         """Give the map that leads from the value at local tick ``t - 1`` to that at *t*."""
 
@@ -51,13 +53,52 @@ class Schedule(Protocol):
         """Give the base that this schedule works with, and the one for the schedules after it in the list."""
 
 
-@dataclass(slots=True, eq=False)
-class Layer:
-    """Be one schedule of a composition, with its clock and the base that it works with."""
+class Follower(Protocol):
+    """Be who moves values on without telling the clocks, and tells them when somebody looks."""
 
-    schedule: Schedule
-    clock: Clock
-    base: list[float] = field(default_factory=list)
+    def catch_up(self) -> None:
+        """Bring clocks and chains to where the values are."""
+
+    def release(self) -> None:
+        """Catch up and stop: something else than an iteration is about to happen."""
+
+
+class Layer:
+    """Be one schedule of a composition, with its clock and the base that it works with.
+
+    Args:
+        schedule: The schedule.
+        clock: Its clock.
+        base: What it works with.
+
+    Attributes:
+        follower: Who moves the values ahead of the clock; None while nobody does.
+    """
+
+    __slots__ = ("_clock", "base", "follower", "schedule")
+
+    def __init__(self, schedule: Schedule, clock: Clock, base: Sequence[float] = ()) -> None:
+        self.schedule = schedule
+        self._clock = clock
+        self.base = list(base)
+        self.follower: Follower | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """Give the clock, at the present tick."""
+        if self.follower is not None:
+            self.follower.catch_up()
+        return self._clock
+
+    def catch_up(self, ticks: int) -> None:
+        """Move an iteration clock by *ticks*, and open the window if that is inside; for a `Follower`."""
+        clock, begin = self._clock, self.schedule.begin
+        before = clock.tick
+        clock.tick += ticks
+        if clock.opened is None and clock.tick >= begin:
+            clock.opened = (begin, 0, 0)
+        if clock.fold is not None and before < begin + self.schedule.span and clock.tick >= begin:
+            clock.fold.pending = True
 
     @property
     def local_tick(self) -> int:
@@ -97,15 +138,34 @@ class Composition:
         base: The value that the user gave the optimizer, one for each param group.
 
     Attributes:
-        chain: The path-dependent value of each param group; None while the value is a function of the position.
+        layers: The schedules, in list order.
+        base: The value that the user gave, one for each param group.
+        follower: Who moves the values ahead of the clocks; None while nobody does.
     """
 
     def __init__(self, layers: Iterable[Layer], base: Sequence[float]) -> None:
         self.layers: list[Layer] = []
         self.base = list(base)
-        self.chain: list[float] | None = None
+        self.follower: Follower | None = None
+        self._chain: list[float] | None = None
         for layer in layers:
             self.add(layer)
+
+    @property
+    def chain(self) -> list[float] | None:
+        """Give the path-dependent value of each param group; None while the value is a function of the position."""
+        if self.follower is not None:
+            self.follower.catch_up()
+        return self._chain
+
+    @chain.setter
+    def chain(self, values: list[float] | None) -> None:
+        self._chain = values
+
+    def release(self) -> None:
+        """Let nobody move the values ahead any more: something else than an iteration is about to happen."""
+        if self.follower is not None:
+            self.follower.release()
 
     def add(self, layer: Layer) -> None:
         """Append *layer*; if its window is open already, its first map acts on the present value.
@@ -131,6 +191,7 @@ class Composition:
 
     def rebase(self, base: Sequence[float]) -> None:
         """Take *base* as the value that the user gave, from now on."""
+        self.release()
         bases = _bases(self.layers, base)
         self.base = list(base)
         self._set_bases(bases)
@@ -145,6 +206,7 @@ class Composition:
         Args:
             values: From where a chain goes on. What is a function of the position needs none.
         """
+        self.release()
         self.chain = list(values) if needs_chain(self.layers) else None
 
     @property
@@ -173,6 +235,7 @@ class Composition:
             moved: Layers of this composition, in list order.
             opening: Says when it is, for a layer whose window opens with this tick.
         """
+        self.release()
         for layer in moved:
             clock = layer.clock
             clock.tick += 1
@@ -184,6 +247,7 @@ class Composition:
 
     def rescale(self, layer: Layer, new: Sequence[float | None]) -> None:
         """Let the plateau *layer* move the value of each param group to that in *new*; None leaves it."""
+        self.release()
         fold = layer.clock.fold
         if fold is None:
             raise TypeError("Only a plateau schedule rescales.")

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "IDENTITY",
@@ -20,9 +20,11 @@ __all__ = [
     "constant",
     "cosine",
     "cosine_ratio",
+    "cosines",
     "exponential",
     "interpolate",
     "linear",
+    "linears",
     "multi_step",
     "one_cycle",
     "polynomial",
@@ -92,6 +94,16 @@ def linear(t: int, span: int, start: float, end: float) -> float:
     return end if t >= span else start + (end - start) * t / span
 
 
+def linears(ticks: Iterable[int], span: int, start: float, end: float) -> list[float]:
+    """Give `linear` at many *ticks*, to the last bit.
+
+    >>> linears(range(4), 2, 0.0, 1.0) == [linear(t, 2, 0.0, 1.0) for t in range(4)]
+    True
+    """
+    rise = end - start
+    return [start if t <= 0 else end if t >= span else start + rise * t / span for t in ticks]
+
+
 def constant(t: int, span: int, factor: float) -> float:
     """Stay at *factor* before *span*, be 1 from there on; a span of 0 keeps *factor*.
 
@@ -137,6 +149,16 @@ def cosine(t: int, period: int) -> float:
     [1.0, 0.5, 0.0, 0.5, 1.0]
     """
     return (1.0 + math.cos(math.pi * t / period)) / 2.0
+
+
+def cosines(ticks: Iterable[int], period: int) -> list[float]:
+    """Give `cosine` at many *ticks*, to the last bit.
+
+    >>> cosines(range(9), 4) == [cosine(t, 4) for t in range(9)]
+    True
+    """
+    cos, pi = math.cos, math.pi
+    return [(1.0 + cos(pi * t / period)) / 2.0 for t in ticks]
 
 
 def cosine_ratio(t: int, period: int) -> float:

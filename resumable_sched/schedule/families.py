@@ -190,6 +190,14 @@ class CosineAnnealingParamScheduler(ParamScheduler):
         remaining = curves.cosine(t, period)
         return towards(floor, remaining) if t <= period else Affine(0.0, floor + (base - floor) * remaining)
 
+    def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Keep a share of the distance to the floor at each of *ticks*, none of which is beyond *T_max*."""
+        floor, period = _floor(self.eta_min, self.eta_min_ratio, base), self._period
+        if ticks and ticks[-1] > period:
+            return super().maps(ticks, base)
+        shares = curves.cosines(ticks, period)
+        return shares, [floor * (1.0 - share) for share in shares] if floor else [0.0] * len(shares)
+
     def increment(self, t: int, base: float) -> Affine:
         """Scale the distance to the floor; add the first rise after a tick at which it was 0."""
         if t == 0:
@@ -227,6 +235,10 @@ class LinearParamScheduler(ParamScheduler):
     def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
         """Multiply by the factor at *t*."""
         return Affine(curves.linear(t, self.span, self.start_factor, self.end_factor))
+
+    def maps(self, ticks: Sequence[int], base: float) -> tuple[list[float], list[float]]:  # noqa: ARG002
+        """Multiply by the factor at each of *ticks*."""
+        return curves.linears(ticks, self.span, self.start_factor, self.end_factor), [0.0] * len(ticks)
 
 
 @dataclass(frozen=True, eq=False)

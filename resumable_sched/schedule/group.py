@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from resumable_sched.schedule import comparison, resumption
+from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
 from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.composition import Composition
 from resumable_sched.schedule.ledger import Ledger, ledger_of, ledgers_of
@@ -87,6 +89,9 @@ class SchedulerGroup:
         self._epoch_length = None if epoch_length is None else whole("epoch_length", epoch_length, minimum=1)
         self._max_epochs = None if max_epochs is None else whole("max_epochs", max_epochs, minimum=1)
         self._max_iters = None if max_iters is None else whole("max_iters", max_iters, minimum=1)
+        self._epoch_limit: float = math.inf if self._epoch_length is None else self._epoch_length
+        self._ahead: RunAhead | None = None
+        self._stride = SHORTEST
         self._on_mismatch = comparison.check_policy(on_mismatch)
         self._schedulers = self._assign(schedulers)
         for _, scheduler in self._schedulers:
@@ -110,14 +115,42 @@ class SchedulerGroup:
             RuntimeError: The epoch has its `epoch_length` iterations already, or another group has taken over.
             ValueError: A count is negative.
         """
-        samples, tokens = whole("samples", samples, minimum=0), whole("tokens", tokens, minimum=0)
-        if self._epoch_length is not None and self.iteration_in_epoch >= self._epoch_length:
+        if samples.__class__ is not int or samples < 0:
+            samples = whole("samples", samples, minimum=0)
+        if tokens.__class__ is not int or tokens < 0:
+            tokens = whole("tokens", tokens, minimum=0)
+        counters, ahead = self._timeline.counters, self._ahead
+        if ahead is not None and counters.iteration_in_epoch < self._epoch_limit and ahead.step():
+            counters.iteration += 1
+            counters.iteration_in_epoch += 1
+            if samples:
+                counters.samples += samples
+            if tokens:
+                counters.tokens += tokens
+        else:
+            self._step_slowly(samples, tokens)
+
+    def _step_slowly(self, samples: int, tokens: int) -> None:
+        """Do all that a step may have to, and then compute the next ones ahead."""
+        if self.iteration_in_epoch >= self._epoch_limit:
             raise RuntimeError(
                 f"`step_epoch` must be called after {self._epoch_length} iterations (`epoch_length`), but epoch "
                 f"{self.epoch} goes on after iteration {self.iteration} instead."
             )
         self._check_optimizers()
+        self._end_run()
         self._write(self._timeline.finish_iteration(samples, tokens))
+        if RunAhead.possible(self._ledgers) and not any(scheduler.verbose for scheduler in self.schedulers):
+            counters, compositions = self._timeline.counters, self._timeline.compositions
+            self._ahead = RunAhead(compositions, self._ledgers, counters, self._stride)
+
+    def _end_run(self) -> None:
+        """Stop running ahead; the next time go further if nothing has interrupted, and less far if something has."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            complete = ahead.position == ahead.planned
+            self._stride = min(self._stride * 2, LONGEST) if complete else max(ahead.position, 1)
+            ahead.release()
 
     def step_epoch(self) -> None:
         """Count a completed epoch; moves the schedules by epoch.
@@ -194,31 +227,42 @@ class SchedulerGroup:
 
         Where the optimizers were given by name, a dict of these by name.
         """
+        if self._ahead is not None and self._ahead.running:
+            return self._arranged(self._ahead.values())
         return self._arranged({key: composition.values() for key, composition in self._timeline.compositions.items()})
 
     def trace(
-        self, iterations: int, epoch_length: int | None = None, *, samples_per_iteration: int | None = None
+        self, iterations: int | range, epoch_length: int | None = None, *, samples_per_iteration: int | None = None
     ) -> Trace:
-        """Give the values of the next *iterations* updates, exactly as training will use them; changes nothing.
+        """Give the values that updates to come will use, exactly as training will use them; changes nothing.
 
         A plateau schedule keeps what it has reached: nobody knows its metrics yet.
 
         Args:
-            iterations: How many updates.
+            iterations: How many updates from here on; or which, as a range of completed updates before each of them,
+                such as ``range(0, 10**9, 10**5)``.
             epoch_length: Iterations of an epoch; the group's own by default.
             samples_per_iteration: Samples of an update, to have them counted too.
 
         Raises:
-            ValueError: There are schedules by epoch, and nobody says how long an epoch is.
+            ValueError: There are schedules by epoch, and nobody says how long an epoch is; or the range falls, or
+                begins before the present iteration.
         """
-        count = whole("iterations", iterations, minimum=0)
+        if isinstance(iterations, range):
+            rows = iterations
+            if rows.step < 1 or (rows and rows[0] < self.iteration):
+                raise ValueError(
+                    f"`iterations` must rise from the present iteration {self.iteration} on, but is {rows!r} instead."
+                )
+        else:
+            rows = range(self.iteration, self.iteration + whole("iterations", iterations, minimum=0))
         length = self._epoch_length if epoch_length is None else whole("epoch_length", epoch_length, minimum=1)
         if samples_per_iteration is not None:
             samples_per_iteration = whole("samples_per_iteration", samples_per_iteration, minimum=0)
         if length is None and any(scheduler.by_epoch for scheduler in self.schedulers):
             raise ValueError("`epoch_length` must be given where schedules count epochs, but is None instead.")
         names = {key: ".".join(key) if self._several else key[1] for key in self._timeline.compositions}
-        return look_ahead(self._timeline, count, length, samples_per_iteration, names)
+        return look_ahead(self._timeline, rows, length, samples_per_iteration, names)
 
     def summary(self) -> dict[str, Any]:
         """Give position, fingerprint of the configuration and present values as plain JSON, for listings."""
@@ -292,6 +336,7 @@ class SchedulerGroup:
             ScheduleMismatchError: Something differs that *on_mismatch* does not allow.
         """
         plan = self._plan(state, on_mismatch)
+        self._end_run()
         if plan.replacements is not None:
             self._schedulers = list(plan.replacements)
             self._take_over()
@@ -338,12 +383,13 @@ class SchedulerGroup:
 
     # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_timeline", "_ledgers")
+        left_out = ("_timeline", "_ledgers", "_ahead")
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         return {"settings": kept, "state": self.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state["settings"])
+        self._ahead = None
         self._take_over()
         self.load_state_dict(state["state"], "keep")
 
@@ -393,6 +439,7 @@ class SchedulerGroup:
     def _take_over(self) -> None:
         """Become the owner of what the schedules act on, put everything to the beginning, and write."""
         self._timeline = Timeline()
+        self._ahead = None
         ledgers = {key: ledger_of(self._optimizers[key[0]], key[1]) for key, _ in self._keyed()}
         idle = [
             ledger
@@ -400,6 +447,8 @@ class SchedulerGroup:
             for ledger in ledgers_of(optimizer).values()
             if all(ledger is not owned for owned in ledgers.values())
         ]
+        for ledger in ledgers.values():
+            ledger.composition.release()  # whoever drove these schedules stops doing so
         for key, scheduler in self._keyed():
             scheduler.restart(ledgers[key], self.training_length(scheduler.clock_unit))
         self._ledgers: dict[ParameterKey, Ledger] = ledgers
@@ -425,6 +474,8 @@ class SchedulerGroup:
 
     def _check_optimizers(self) -> None:
         self._check_ownership()
+        if self._ahead is not None:
+            self._ahead.rest()
         for ledger in self._ledgers.values():
             ledger.check()
 

@@ -203,6 +203,11 @@ class Ledger:
         self._stamps = [self.target.stamp(group) for group in self._groups]
         return list(values)
 
+    def note_written(self, values: Sequence[float]) -> None:
+        """Remember that *values*, plain numbers all, were written by the group that drives the schedules."""
+        self._written = list(values)
+        self._stamps = list(values)
+
     def shows(self, value: float, group: int) -> float:
         """Give what param group *group* would show if *value* were written there."""
         return self.target.rounded(self._groups[group], value)

@@ -141,6 +141,18 @@ class ParamScheduler(ABC):
             base: The initial value of the param group.
         """
 
+    def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Give the scales and the offsets of :meth:`at` at many local ticks, to the last bit.
+
+        A family may do the same arithmetic in fewer calls; a preview of a million iterations is made of this.
+
+        Args:
+            ticks: Local ticks, each from 0 to :attr:`span`.
+            base: The initial value of the param group.
+        """
+        found = [self.at(t, base) for t in ticks]
+        return [each.scale for each in found], [each.offset for each in found]
+
     @property
     def multiplicative(self) -> bool:
         """Tell whether :meth:`at` has offset 0 throughout and its factor depends on *t* alone, not on *base*.
