@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-__all__ = ["check_number", "sequence", "whole"]
+__all__ = ["check_choice", "check_number", "check_positive", "sequence", "whole"]
 
 
 def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
@@ -18,6 +18,20 @@ def check_number(name: str, value: object, low: float = -math.inf, high: float =
     if not low <= value <= high:
         rule = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise ValueError(f"`{name}` must be {rule}, but is {value!r} instead.")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Check that *value* is a finite number greater than 0."""
+    check_number(name, value, 0.0)
+    if value == 0:
+        raise ValueError(f"`{name}` must be more than 0, but is {value!r} instead.")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check that *value* is one of *choices*."""
+    if value not in choices:
+        shown = ", ".join(f'"{each}"' for each in choices)
+        raise ValueError(f"`{name}` must be one of {shown}, but is {value!r} instead.")
 
 
 def sequence(name: str, value: object) -> tuple[Any, ...]:

@@ -41,8 +41,10 @@ def plain_value(value: object, name: str) -> Any:  # noqa: ANN401 - JSON has no 
     Raises:
         TypeError: *value* is nothing that JSON can hold.
     """
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str(value)  # a path that also carries its function becomes the path alone
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import final
 
+from resumable_sched.schedule.cyclic import (
+    CosineAnnealingWarmRestartsParamScheduler,
+    CyclicParamScheduler,
+    PolyRestartParamScheduler,
+    TanhParamScheduler,
+)
 from resumable_sched.schedule.families import (
     ConstantParamScheduler,
     CosineAnnealingParamScheduler,
@@ -16,19 +22,38 @@ from resumable_sched.schedule.families import (
     PolyParamScheduler,
     StepParamScheduler,
 )
+from resumable_sched.schedule.functional import LambdaParamScheduler, MultiplicativeParamScheduler
+from resumable_sched.schedule.phased import (
+    HalfLifeParamScheduler,
+    InverseSqrtParamScheduler,
+    PiecewiseParamScheduler,
+    TriStageParamScheduler,
+    WarmupStableDecayParamScheduler,
+)
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 
 __all__ = [
     "ConstantLR",
     "CosineAnnealingLR",
+    "CosineAnnealingWarmRestartsLR",
     "CosineRestartLR",
+    "CyclicLR",
     "ExponentialLR",
+    "HalfLifeLR",
+    "InverseSqrtLR",
+    "LambdaLR",
     "LinearLR",
     "MultiStepLR",
+    "MultiplicativeLR",
     "OneCycleLR",
+    "PiecewiseLR",
     "PolyLR",
+    "PolyRestartLR",
     "ReduceOnPlateauLR",
     "StepLR",
+    "TanhLR",
+    "TriStageLR",
+    "WarmupStableDecayLR",
 ]
 
 
@@ -50,6 +75,14 @@ class CosineAnnealingLR(CosineAnnealingParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class CosineAnnealingWarmRestartsLR(CosineAnnealingWarmRestartsParamScheduler):
+    """Schedule the learning rate as `CosineAnnealingWarmRestartsParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class CosineRestartLR(CosineRestartParamScheduler):
     """Schedule the learning rate as `CosineRestartParamScheduler` does."""
 
@@ -58,8 +91,40 @@ class CosineRestartLR(CosineRestartParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class CyclicLR(CyclicParamScheduler):
+    """Schedule the learning rate as `CyclicParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class ExponentialLR(ExponentialParamScheduler):
     """Schedule the learning rate as `ExponentialParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class HalfLifeLR(HalfLifeParamScheduler):
+    """Schedule the learning rate as `HalfLifeParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class InverseSqrtLR(InverseSqrtParamScheduler):
+    """Schedule the learning rate as `InverseSqrtParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LambdaLR(LambdaParamScheduler):
+    """Schedule the learning rate as `LambdaParamScheduler` does."""
 
     param_name: str = field(default="lr", init=False)
 
@@ -82,6 +147,14 @@ class MultiStepLR(MultiStepParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class MultiplicativeLR(MultiplicativeParamScheduler):
+    """Schedule the learning rate as `MultiplicativeParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class OneCycleLR(OneCycleParamScheduler):
     """Schedule the learning rate as `OneCycleParamScheduler` does."""
 
@@ -90,8 +163,24 @@ class OneCycleLR(OneCycleParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class PiecewiseLR(PiecewiseParamScheduler):
+    """Schedule the learning rate as `PiecewiseParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class PolyLR(PolyParamScheduler):
     """Schedule the learning rate as `PolyParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PolyRestartLR(PolyRestartParamScheduler):
+    """Schedule the learning rate as `PolyRestartParamScheduler` does."""
 
     param_name: str = field(default="lr", init=False)
 
@@ -108,5 +197,29 @@ class ReduceOnPlateauLR(ReduceOnPlateauParamScheduler):
 @dataclass(frozen=True, eq=False)
 class StepLR(StepParamScheduler):
     """Schedule the learning rate as `StepParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TanhLR(TanhParamScheduler):
+    """Schedule the learning rate as `TanhParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TriStageLR(TriStageParamScheduler):
+    """Schedule the learning rate as `TriStageParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class WarmupStableDecayLR(WarmupStableDecayParamScheduler):
+    """Schedule the learning rate as `WarmupStableDecayParamScheduler` does."""
 
     param_name: str = field(default="lr", init=False)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import final
 
+from resumable_sched.schedule.cyclic import (
+    CosineAnnealingWarmRestartsParamScheduler,
+    CyclicParamScheduler,
+    PolyRestartParamScheduler,
+    TanhParamScheduler,
+)
 from resumable_sched.schedule.families import (
     ConstantParamScheduler,
     CosineAnnealingParamScheduler,
@@ -16,19 +22,38 @@ from resumable_sched.schedule.families import (
     PolyParamScheduler,
     StepParamScheduler,
 )
+from resumable_sched.schedule.functional import LambdaParamScheduler, MultiplicativeParamScheduler
+from resumable_sched.schedule.phased import (
+    HalfLifeParamScheduler,
+    InverseSqrtParamScheduler,
+    PiecewiseParamScheduler,
+    TriStageParamScheduler,
+    WarmupStableDecayParamScheduler,
+)
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 
 __all__ = [
     "ConstantMomentum",
     "CosineAnnealingMomentum",
+    "CosineAnnealingWarmRestartsMomentum",
     "CosineRestartMomentum",
+    "CyclicMomentum",
     "ExponentialMomentum",
+    "HalfLifeMomentum",
+    "InverseSqrtMomentum",
+    "LambdaMomentum",
     "LinearMomentum",
     "MultiStepMomentum",
+    "MultiplicativeMomentum",
     "OneCycleMomentum",
+    "PiecewiseMomentum",
     "PolyMomentum",
+    "PolyRestartMomentum",
     "ReduceOnPlateauMomentum",
     "StepMomentum",
+    "TanhMomentum",
+    "TriStageMomentum",
+    "WarmupStableDecayMomentum",
 ]
 
 
@@ -50,6 +75,14 @@ class CosineAnnealingMomentum(CosineAnnealingParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class CosineAnnealingWarmRestartsMomentum(CosineAnnealingWarmRestartsParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `CosineAnnealingWarmRestartsParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class CosineRestartMomentum(CosineRestartParamScheduler):
     """Schedule the momentum (Adam's is ``betas[0]``) as `CosineRestartParamScheduler` does."""
 
@@ -58,8 +91,40 @@ class CosineRestartMomentum(CosineRestartParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class CyclicMomentum(CyclicParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `CyclicParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class ExponentialMomentum(ExponentialParamScheduler):
     """Schedule the momentum (Adam's is ``betas[0]``) as `ExponentialParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class HalfLifeMomentum(HalfLifeParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `HalfLifeParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class InverseSqrtMomentum(InverseSqrtParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `InverseSqrtParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LambdaMomentum(LambdaParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `LambdaParamScheduler` does."""
 
     param_name: str = field(default="momentum", init=False)
 
@@ -82,6 +147,14 @@ class MultiStepMomentum(MultiStepParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class MultiplicativeMomentum(MultiplicativeParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `MultiplicativeParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class OneCycleMomentum(OneCycleParamScheduler):
     """Schedule the momentum (Adam's is ``betas[0]``) as `OneCycleParamScheduler` does."""
 
@@ -90,8 +163,24 @@ class OneCycleMomentum(OneCycleParamScheduler):
 
 @final
 @dataclass(frozen=True, eq=False)
+class PiecewiseMomentum(PiecewiseParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `PiecewiseParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class PolyMomentum(PolyParamScheduler):
     """Schedule the momentum (Adam's is ``betas[0]``) as `PolyParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PolyRestartMomentum(PolyRestartParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `PolyRestartParamScheduler` does."""
 
     param_name: str = field(default="momentum", init=False)
 
@@ -108,5 +197,29 @@ class ReduceOnPlateauMomentum(ReduceOnPlateauParamScheduler):
 @dataclass(frozen=True, eq=False)
 class StepMomentum(StepParamScheduler):
     """Schedule the momentum (Adam's is ``betas[0]``) as `StepParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TanhMomentum(TanhParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `TanhParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TriStageMomentum(TriStageParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `TriStageParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class WarmupStableDecayMomentum(WarmupStableDecayParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `WarmupStableDecayParamScheduler` does."""
 
     param_name: str = field(default="momentum", init=False)

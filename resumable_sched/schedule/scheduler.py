@@ -14,6 +14,7 @@ from resumable_sched.schedule import comparison, lone
 from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.clock import Clock
 from resumable_sched.schedule.composition import Layer, Unit
+from resumable_sched.schedule.conversion import DURATION, FOREVER, FUNCTION, POINTS, RATE, by_iteration
 from resumable_sched.schedule.curves import Affine
 from resumable_sched.schedule.ledger import Ledger, ledger_of
 from resumable_sched.schedule.state import SchedulerState, parse, plain
@@ -25,16 +26,7 @@ if TYPE_CHECKING:
 
     from resumable_sched.schedule.targets import HasParamGroups
 
-__all__ = ["DURATION", "FOREVER", "RATE", "ParamScheduler"]
-
-FOREVER: Final = 10**9
-"""The default `end`: as long as training lasts. A group that knows how long that is takes that."""
-
-DURATION: Final[Mapping[str, Any]] = {"convert": "duration"}
-"""Marks a field that counts ticks; `build_iter_from_epoch` multiplies it by the length of an epoch."""
-
-RATE: Final[Mapping[str, Any]] = {"convert": "rate"}
-"""Marks a factor for each tick; `build_iter_from_epoch` takes the root of it."""
+__all__ = ["DURATION", "FOREVER", "FUNCTION", "POINTS", "RATE", "ParamScheduler"]
 
 LENGTH_OF_TRAINING: Final = "length of training"
 _NOT_CONFIGURATION: Final = frozenset({"optimizer", "by_epoch", "last_step", "verbose"})
@@ -205,6 +197,12 @@ class ParamScheduler(ABC):
         return end - self.begin - 1
 
     @final
+    @property
+    def is_restored(self) -> bool:
+        """Tell whether the schedule is built from a saved configuration, and not by the program."""
+        return bool(self.__dict__.get("_restored"))
+
+    @final
     def _window_is_given(self) -> bool:
         """Tell whether the length of the window is known at build, and not the length of training."""
         return self.end != FOREVER
@@ -270,15 +268,8 @@ class ParamScheduler(ABC):
             raise ValueError("`by_epoch` must be True where iterations are built from epochs, but is False instead.")
         bound = inspect.signature(cls).bind(optimizer, *args, **config).arguments
         kinds = {each.name: each.metadata.get("convert") for each in fields(cls)}
-        for name, value in bound.items():
-            if kinds.get(name) == "duration" and value is not None and value != FOREVER:
-                many = isinstance(value, list | tuple)
-                bound[name] = [round(each * length) for each in value] if many else round(value * length)
-            elif kinds.get(name) == "rate":
-                if value < 0:
-                    raise ValueError(f"`{name}` must be at least 0 to be taken by iteration, but is {value!r} instead.")
-                bound[name] = value ** (1.0 / length)
-        return cls(**bound, by_epoch=False)
+        converted = {name: by_iteration(name, value, kinds.get(name), length) for name, value in bound.items()}
+        return cls(**converted, by_epoch=False)
 
     # ------------------------------------------------------------------ state
     @final
@@ -494,7 +485,7 @@ class ParamScheduler(ABC):
         if names != config.keys() - {"type"}:
             raise comparison.refuse(lines, f"The saved schedule cannot be kept: {known.__name__} has other fields now.")
         schedule.__dict__.update({name: value for name, value in config.items() if name != "type"})
-        schedule.__dict__.update(optimizer=optimizer, by_epoch=True, verbose=False, _last_step_given=-1)
+        schedule.__dict__.update(optimizer=optimizer, by_epoch=True, verbose=False, _last_step_given=-1, _restored=True)
         if config["end"] == LENGTH_OF_TRAINING:
             schedule.__dict__["end"] = FOREVER
         schedule._prepare()

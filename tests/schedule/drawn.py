@@ -25,12 +25,33 @@ FAMILIES = (
     "OneCycle",
     "CosineRestart",
     "ReduceOnPlateau",
+    "CosineAnnealingWarmRestarts",
+    "Cyclic",
+    "HalfLife",
+    "InverseSqrt",
+    "Lambda",
+    "Multiplicative",
+    "Piecewise",
+    "PolyRestart",
+    "Tanh",
+    "TriStage",
+    "WarmupStableDecay",
 )
 
 FACTOR = st.floats(0.05, 1.0)
 GAMMA = st.floats(0.3, 1.05)
 FLOOR = st.sampled_from([0.0, 0.004, 0.02])
 TICKS = st.integers(1, 9)
+
+
+def ripple(tick: int) -> float:
+    """Give a factor that passes through 0."""
+    return (tick % 5) / 4
+
+
+def shrink(tick: int) -> float:
+    """Give a factor that is never 0."""
+    return 1.0 - 0.1 * (tick % 3)
 
 
 @dataclass(frozen=True)
@@ -112,7 +133,68 @@ def happen_alone(schedulers: list[ParamScheduler], event: tuple[str, float | Non
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> Spec:
+def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: PLR0911 - a case for each family
+    """Draw the arguments of a family that MMEngine does not have."""
+    values = st.sampled_from([0.3, [0.3, 0.3], [0.1, 0.6]])
+    function = st.sampled_from([ripple, shrink, [ripple, shrink], "tests.schedule.drawn:shrink"])
+    cycles: dict[str, Any] = {
+        "cycle_decay": draw(st.sampled_from([1.0, 0.5])),
+        "cycle_limit": draw(st.one_of(st.none(), st.integers(1, 2))),
+        "skip": draw(st.integers(0, 2)),
+    }
+    lowest: dict[str, Any] = {"lr_min_ratio": 0.1} if draw(st.booleans()) else {"lr_min": draw(FLOOR)}
+    growth = draw(st.sampled_from([1, 1.5, 2]))
+    match family:
+        case "CosineAnnealingWarmRestarts":
+            ratio: dict[str, Any] = {"eta_min_ratio": 0.1} if draw(st.booleans()) else {"eta_min": draw(FLOOR)}
+            return {"T_0": draw(TICKS), "T_mult": growth, "k_decay": draw(st.sampled_from([1, 2])), **ratio, **cycles}
+        case "Cyclic":
+            mode = draw(st.sampled_from(["triangular", "triangular2", "exp_range"]))
+            return {
+                "base_lr": draw(values),
+                "max_lr": draw(values),
+                "step_size_up": draw(TICKS),
+                "step_size_down": draw(st.one_of(st.none(), TICKS)),
+                "mode": mode,
+                "gamma": draw(GAMMA),
+                "scale_fn": draw(st.sampled_from([None, shrink])),
+                "scale_mode": draw(st.sampled_from(["cycle", "iterations"])),
+            }
+        case "HalfLife":
+            return {"decay_period": draw(TICKS)}
+        case "InverseSqrt":
+            return {"num_warmup_steps": draw(TICKS), "timescale": draw(TICKS), "eta_min": draw(FLOOR)}
+        case "Lambda" | "Multiplicative":
+            return {"lr_lambda": draw(function)}
+        case "Piecewise":
+            ticks = sorted(draw(st.lists(st.integers(0, 9), min_size=1, max_size=4)))
+            return {
+                "milestones_values": [(tick, draw(FACTOR)) for tick in ticks],
+                "interpolation": draw(st.sampled_from(["linear", "constant", "cosine"])),
+                "relative": draw(st.booleans()),
+            }
+        case "PolyRestart":
+            return {"t_initial": draw(TICKS), "cycle_mul": growth, "power": 2.0, **lowest, **cycles}
+        case "Tanh":
+            return {"t_initial": draw(TICKS), "cycle_mul": growth, **lowest, **cycles}
+        case "TriStage":
+            scale = draw(st.sampled_from([0.01, [0.1, 0.2]]))
+            return {"num_steps": draw(TICKS), "stage_ratio": (0.3, 0.3, 0.4), "final_lr_scale": scale}
+        case _:
+            floor: dict[str, Any] = {"eta_min": 0.004} if draw(st.booleans()) else {"min_lr_ratio": draw(FLOOR)}
+            return {
+                "num_warmup_steps": draw(st.integers(1, 3)),
+                "num_decay_steps": draw(st.integers(0, 3)),
+                "num_stable_steps": draw(st.integers(0, 3)),
+                "warmup_type": draw(st.sampled_from(["linear", "cosine", "1-sqrt"])),
+                "decay_type": draw(st.sampled_from(["linear", "cosine", "1-sqrt", "exponential"])),
+                "stable_type": draw(st.sampled_from(["constant", "rsqrt"])),
+                **floor,
+            }
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> Spec:  # noqa: C901 - a case for each family
     """Draw one schedule of any family, on either clock, with any window."""
     family = draw(st.sampled_from(FAMILIES))
     begin = draw(st.integers(0, 6))
@@ -142,8 +224,10 @@ def specs(draw: st.DrawFn) -> Spec:
             own = {"eta_max": draw(st.sampled_from([0.8, [0.3, 0.6]])), "total_steps": draw(st.integers(4, 9))}
         case "CosineRestart":
             own = {"periods": draw(st.lists(TICKS, min_size=2, max_size=2)), "restart_weights": [1, 0.5], **ratio}
-        case _:
+        case "ReduceOnPlateau":
             own = {"patience": draw(st.integers(0, 1)), "factor": draw(st.floats(0.2, 0.9)), "min_value": 0.001}
+        case _:
+            own = draw(beyond(family))
     return Spec(family + draw(st.sampled_from(["LR", "LR", "Momentum"])), {**own, **window})
 
 

@@ -15,14 +15,25 @@ from resumable_sched.schedule import ParamScheduler
 FAMILIES = (
     "Constant",
     "CosineAnnealing",
+    "CosineAnnealingWarmRestarts",
     "CosineRestart",
+    "Cyclic",
     "Exponential",
+    "HalfLife",
+    "InverseSqrt",
+    "Lambda",
     "Linear",
     "MultiStep",
+    "Multiplicative",
     "OneCycle",
+    "Piecewise",
     "Poly",
+    "PolyRestart",
     "ReduceOnPlateau",
     "Step",
+    "Tanh",
+    "TriStage",
+    "WarmupStableDecay",
 )
 WINDOW = {"begin": 0, "end": 10**9, "by_epoch": True, "unit": None, "last_step": -1, "verbose": False}
 ALL = [f"{family}{suffix}" for family in FAMILIES for suffix in ("LR", "Momentum", "ParamScheduler")]

@@ -8,16 +8,22 @@ from typing_extensions import assert_type
 
 from resumable_sched.schedule import (
     CosineAnnealingLR,
+    CosineAnnealingWarmRestartsLR,
+    CyclicLR,
+    LambdaLR,
     LinearLR,
     LinearMomentum,
     LinearParamScheduler,
     MultiStepLR,
     OneCycleLR,
     ParamScheduler,
+    PiecewiseLR,
     ReduceOnPlateauLR,
     SchedulerGroup,
     StepLR,
     Trace,
+    WarmupStableDecayLR,
+    recipes,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +48,14 @@ def check_schedules(optimizer: torch.optim.Optimizer) -> None:
     assert_type(every, list[ParamScheduler])
     ReduceOnPlateauLR(optimizer).step({"loss": 0.5})
 
+    assert_type(LambdaLR(optimizer, "package.module:function").by_epoch, bool)
+    assert_type(CosineAnnealingWarmRestartsLR(optimizer, 10, 2, cycle_decay=0.5).T_mult, float)
+    assert_type(PiecewiseLR(optimizer, [(0, 0.1), (9, 0.5)], "cosine", relative=True), PiecewiseLR)
+    assert_type(recipes.warmup_cosine(optimizer, 10, 100, min_lr_rate=0.1), list[ParamScheduler])
+
+    CyclicLR(optimizer, 0.1, 0.5, mode="sawtooth")  # type: ignore[arg-type]
+    WarmupStableDecayLR(optimizer, 10)  # type: ignore[call-arg]
+    recipes.warmup_linear(optimizer, 10)  # type: ignore[call-arg]
     LinearLR("sgd")  # type: ignore[arg-type]
     LinearLR(optimizer, 0.1, 1.0, 5)  # type: ignore[call-arg]
     LinearLR(optimizer, param_name="lr")  # type: ignore[call-arg]

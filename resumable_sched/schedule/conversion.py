@@ -1,0 +1,54 @@
+"""Convert what a schedule is told by epochs to iterations, field by field, as the field's metadata say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DURATION", "FOREVER", "FUNCTION", "POINTS", "RATE", "by_iteration"]
+
+FOREVER: Final = 10**9
+"""The default `end`: as long as training lasts. A group that knows how long that is takes that."""
+
+DURATION: Final[Mapping[str, Any]] = {"convert": "duration"}
+"""Marks a field that counts ticks; `build_iter_from_epoch` multiplies it by the length of an epoch."""
+
+RATE: Final[Mapping[str, Any]] = {"convert": "rate"}
+"""Marks a factor for each tick; `build_iter_from_epoch` takes the root of it."""
+
+POINTS: Final[Mapping[str, Any]] = {"convert": "points"}
+"""Marks a table of (tick, value); `build_iter_from_epoch` multiplies the ticks."""
+
+FUNCTION: Final[Mapping[str, Any]] = {"convert": "function"}
+"""Marks a function of the tick; `build_iter_from_epoch` refuses it."""
+
+
+def by_iteration(name: str, value: Any, kind: str | None, length: int) -> Any:  # noqa: ANN401 - any field
+    """Convert the *value* of the argument *name* for epochs of *length* iterations.
+
+    >>> by_iteration("milestones", [8, 11.5], "duration", 100), by_iteration("gamma", 0.25, "rate", 2)
+    ([800, 1150], 0.5)
+    >>> by_iteration("milestones_values", [(2, 0.5)], "points", 100)
+    [(200, 0.5)]
+
+    Raises:
+        ValueError: It cannot be converted.
+    """
+    if value is None or kind is None:
+        return value
+    if kind == "points":
+        return [(tick * length, each) for tick, each in value]
+    if kind == "duration" and value != FOREVER:
+        return [round(each * length) for each in value] if isinstance(value, list | tuple) else round(value * length)
+    if kind == "rate":
+        if value < 0:
+            raise ValueError(f"`{name}` must be at least 0 to be taken by iteration, but is {value!r} instead.")
+        return value ** (1.0 / length)
+    if kind == "function":
+        raise ValueError(
+            f"`{name}` must not be given where iterations are built from epochs, but is {value!r} instead. Give the "
+            "class a function of the iteration, and by_epoch=False."
+        )
+    return value
