@@ -229,8 +229,8 @@ def print_demo(console: Console, result: DemoResult) -> None:
         table.add_row(stop.signal, str(stop.iteration), str(stop.resumed), f"{stop.seconds:.1f} s", str(stop.exit_code))
     console.print(table)
     console.print(
-        f"On SIGTERM the workers save and exit with {EXIT_PREEMPTED}; torchrun waits for them (30 s, then it would kill "
-        "them) and ends with 1 itself.",
+        f"On SIGTERM the workers save and exit with {EXIT_PREEMPTED}; torchrun waits for them (30 s, then it would "
+        "kill them) and ends with 1 itself.",
         style="dim",
         highlight=False,
     )
