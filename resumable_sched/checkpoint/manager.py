@@ -42,7 +42,7 @@ from resumable_sched.checkpoint.saving import About, Prepared, Report, assemble,
 from resumable_sched.checkpoint.staging import HostCopy, Save, Writer, direct
 from resumable_sched.checkpoint.storage import Storage, open_storage
 from resumable_sched.checkpoint.tree import flatten, unflatten
-from resumable_sched.distributed.ranks import Ranks, current_ranks, from_rank_zero, gather
+from resumable_sched.distributed.ranks import Ranks, current_ranks, from_rank_zero, gather, shared_ranks
 from resumable_sched.errors import IncompleteCheckpointError
 
 if TYPE_CHECKING:
@@ -432,9 +432,8 @@ def load(
         StateMismatchError: If the saved state does not fit; nothing was changed.
         IncompleteCheckpointError: If there is no complete checkpoint.
     """
-    manager = CheckpointManager(
-        url, state, storage_options=storage_options, process_group=process_group, read_only=True
-    )
+    ranks = shared_ranks(process_group) if process_group is None else process_group
+    manager = CheckpointManager(url, state, storage_options=storage_options, process_group=ranks, read_only=True)
     checkpoint = manager.restore(iteration, strict=strict, only=list(state))
     if checkpoint is None:
         raise IncompleteCheckpointError(f"{manager.url} has no complete checkpoint.")

@@ -1,7 +1,14 @@
 """Ranks, signals and random numbers of a job."""
 
 from resumable_sched.distributed.preemption import EXIT_PREEMPTED, PreemptionGuard
-from resumable_sched.distributed.ranks import FakeRanks, ProcessGroupRanks, Ranks, SingleProcess, current_ranks
+from resumable_sched.distributed.ranks import (
+    FakeRanks,
+    ProcessGroupRanks,
+    Ranks,
+    SingleProcess,
+    current_ranks,
+    shared_ranks,
+)
 from resumable_sched.distributed.rng import RNGState, seed_all
 
 __all__ = [
@@ -14,4 +21,5 @@ __all__ = [
     "SingleProcess",
     "current_ranks",
     "seed_all",
+    "shared_ranks",
 ]

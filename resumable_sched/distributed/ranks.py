@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
@@ -19,7 +20,7 @@ from resumable_sched import errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FakeRanks", "Pending", "ProcessGroupRanks", "Ranks", "SingleProcess", "current_ranks"]
+__all__ = ["FakeRanks", "Pending", "ProcessGroupRanks", "Ranks", "SingleProcess", "current_ranks", "shared_ranks"]
 
 T = TypeVar("T")
 
@@ -115,13 +116,15 @@ class ProcessGroupRanks:
 
     Args:
         process_group: The group; None for the default one.
+        forks: Whether `fork` makes another gloo group; False where everything happens in one thread.
     """
 
-    def __init__(self, process_group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, process_group: dist.ProcessGroup | None = None, *, forks: bool = True) -> None:
         members = dist.get_process_group_ranks(process_group)
         # Local synchronization: ranks outside the group need not take part in making ours.
         self._group = dist.new_group(members, backend="gloo", use_local_synchronization=process_group is not None)
         self._parent = process_group
+        self._forks = forks
         self.rank = dist.get_rank(self._group)
         self.world_size = len(members)
 
@@ -154,7 +157,7 @@ class ProcessGroupRanks:
 
     def fork(self) -> ProcessGroupRanks:
         """Make another gloo group over the same processes."""
-        return ProcessGroupRanks(self._parent)
+        return ProcessGroupRanks(self._parent) if self._forks else self
 
 
 def _as_tensor(payload: bytes, size: int) -> torch.Tensor:
@@ -260,6 +263,23 @@ def current_ranks(process_group: dist.ProcessGroup | None = None) -> Ranks:
     if process_group is None and not (dist.is_available() and dist.is_initialized()):
         return SingleProcess()
     return ProcessGroupRanks(process_group)
+
+
+def shared_ranks(process_group: dist.ProcessGroup | None = None) -> Ranks:
+    """Return the same as `current_ranks`, but always the same channel: for calls that end before they return.
+
+    A group of sockets for each such call would add up in a program that makes many.
+    """
+    if process_group is None and not (dist.is_available() and dist.is_initialized()):
+        return SingleProcess()
+    parent = dist.group.WORLD if process_group is None else process_group
+    assert parent is not None
+    if parent not in _shared:
+        _shared[parent] = ProcessGroupRanks(process_group, forks=False)
+    return _shared[parent]
+
+
+_shared: weakref.WeakKeyDictionary[dist.ProcessGroup, ProcessGroupRanks] = weakref.WeakKeyDictionary()
 
 
 def gather(ranks: Ranks, work: Callable[[], bytes]) -> list[bytes]:

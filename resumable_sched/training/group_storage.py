@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resumable_sched.checkpoint import CheckpointManager, Retention, load
+from resumable_sched.distributed import shared_ranks
 
 if TYPE_CHECKING:
     import os
@@ -38,8 +39,14 @@ def save_group(
         OSError: If it could not be written; earlier commits are untouched.
     """
     state = _state(group)
-    options = {"retention": retention, "storage_options": storage_options, "asynchronous": False}
-    with CheckpointManager(url, state, **options) as manager:  # type: ignore[arg-type]
+    with CheckpointManager(
+        url,
+        state,
+        retention=retention,
+        storage_options=storage_options,
+        process_group=shared_ranks(),
+        asynchronous=False,
+    ) as manager:
         manager.save(group.iteration)
 
 

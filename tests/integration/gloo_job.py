@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from resumable_sched import errors
+from resumable_sched import LinearLR, SchedulerGroup, errors, load_group, save_group
 from resumable_sched.checkpoint import CheckpointManager, load
 from resumable_sched.distributed import PreemptionGuard, ProcessGroupRanks, RNGState, current_ranks
 from resumable_sched.distributed.ranks import from_rank_zero, gather
@@ -115,12 +115,26 @@ def ddp_resumes(root: Path) -> None:
     assert torch.equal(both[0], both[1])  # rank 0's buffers, on both
 
 
+def one_shot_calls_share_their_sockets(root: Path) -> None:
+    """Load and save a group again and again, and open no more files than the first time."""
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+    group = SchedulerGroup(optimizer, [LinearLR(optimizer, end=9, by_epoch=False)])
+    counts = []
+    for _ in range(5):
+        group.step()
+        save_group(root, group)
+        assert load_group(root, group).iteration == group.iteration
+        counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert counts[1:] == counts[:1] * 4, counts
+
+
 def main() -> None:
     """Join the group that the environment describes, and run everything."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=int(sys.argv[2]), world_size=2)
     ranks_behave()
     ddp_resumes(Path(sys.argv[1]) / "run")
+    one_shot_calls_share_their_sockets(Path(sys.argv[1]) / "group")
     dist.destroy_process_group()
 
 
