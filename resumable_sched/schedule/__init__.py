@@ -22,6 +22,7 @@ from resumable_sched.schedule.families import (
 )
 from resumable_sched.schedule.functional import LambdaParamScheduler, MultiplicativeParamScheduler
 from resumable_sched.schedule.group import SchedulerGroup
+from resumable_sched.schedule.lint import Finding, lint
 from resumable_sched.schedule.lr import (
     ConstantLR,
     CosineAnnealingLR,
@@ -104,6 +105,7 @@ __all__ = [
     "ExponentialLR",
     "ExponentialMomentum",
     "ExponentialParamScheduler",
+    "Finding",
     "HalfLifeLR",
     "HalfLifeMomentum",
     "HalfLifeParamScheduler",
@@ -153,6 +155,7 @@ __all__ = [
     "WarmupStableDecayMomentum",
     "WarmupStableDecayParamScheduler",
     "build_schedulers",
+    "lint",
     "load_config",
     "recipes",
     "register_scheduler",

@@ -1,0 +1,343 @@
+"""Look at schedules before, while and after they run: every value, the windows, and what is worth knowing."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from resumable_sched.schedule.config import Config, build_schedulers
+from resumable_sched.schedule.config.build import StandIn
+from resumable_sched.schedule.group import SchedulerGroup
+from resumable_sched.schedule.lint import Finding, lint
+from resumable_sched.schedule.trace import Trace
+from resumable_sched.schedule.windows import Lengths, Window, windows_of
+
+if TYPE_CHECKING:
+    from resumable_sched.schedule.targets import HasParamGroups
+
+__all__ = [
+    "DEFAULT_OPTIMIZER",
+    "Preview",
+    "ValueDifference",
+    "first_value_difference",
+    "preview_config",
+    "preview_group",
+]
+
+DEFAULT_OPTIMIZER: Final[Mapping[str, Any]] = {"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+"""What is previewed where nothing says which optimizer will be scheduled."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Hold what there is to see of some schedules.
+
+    Attributes:
+        label: What to call them.
+        trace: The values of each iteration.
+        windows: The windows of the schedules.
+        findings: What `lint` says.
+        notes: What was assumed.
+        constants: The other hyper-parameters, which nothing changes: a value for each param group.
+        epoch_length: Iterations of an epoch, if it is known.
+        position: The iteration that a live group has reached; None for a config.
+    """
+
+    label: str
+    trace: Trace
+    windows: tuple[Window, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    constants: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    epoch_length: int | None = None
+    position: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything as what JSON can hold."""
+        return {
+            "label": self.label,
+            "iterations": list(self.trace.iterations),
+            "epochs": list(self.trace.epochs),
+            "values": {name: [list(column) for column in columns] for name, columns in self.trace.values.items()},
+            "windows": [
+                {"parameter": it.key, "schedule": it.label, "begin": it.begin, "end": it.end} for it in self.windows
+            ],
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "notes": list(self.notes),
+            "epoch_length": self.epoch_length,
+        }
+
+    def table(self) -> tuple[list[str], list[Sequence[float]]]:
+        """Give the names of the columns of a table, such as ``lr[0]``, and the columns."""
+        names: list[str] = ["iteration", "epoch"]
+        columns: list[Sequence[float]] = [self.trace.iterations, self.trace.epochs]
+        for name, groups in self.trace.values.items():
+            names += [f"{name}[{group}]" for group in range(len(groups))]
+            columns += groups
+        return names, columns
+
+
+def preview_config(
+    config: object,
+    *,
+    epochs: int | None = None,
+    epoch_length: int | None = None,
+    iterations: int | None = None,
+    optimizer: Mapping[str, Any] | None = None,
+    groups: Sequence[float] = (1.0,),
+    label: str | None = None,
+) -> Preview:
+    """Compute what training with *config* will do, without a model.
+
+    Args:
+        config: What `build_schedulers` takes.
+        epochs: Epochs of the training.
+        epoch_length: Iterations of an epoch.
+        iterations: Iterations of the training; ``epochs * epoch_length`` by default.
+        optimizer: Settings that win over those of the config, such as ``{"type": "AdamW", "lr": 1e-3}``.
+        groups: For each param group, by how much its learning rate is multiplied.
+        label: What to call it.
+
+    Raises:
+        ConfigError: The config is wrong.
+        ValueError: It is not known how long training is.
+    """
+    if iterations is None:
+        if epochs is None or epoch_length is None:
+            raise ValueError(
+                "`iterations`, or `epochs` and `epoch_length`, must be given, to know how long training is, but are "
+                f"{iterations}, {epochs} and {epoch_length} instead."
+            )
+        iterations = epochs * epoch_length
+    schedulers = config.schedulers if isinstance(config, Config) else config
+    names = list(schedulers) if isinstance(schedulers, Mapping) and "type" not in schedulers else None
+    known = config.optimizers if isinstance(config, Config) else {}
+    notes: list[str] = []
+    stand_ins = {
+        name: _stand_in(known.get(name or "optimizer"), optimizer, groups, notes)
+        for name in ([""] if names is None else names)
+    }
+    optimizers: HasParamGroups | dict[str, HasParamGroups] = stand_ins[""] if names is None else {**stand_ins}
+    lengths: dict[str, Any] = {"epoch_length": epoch_length, "max_epochs": epochs, "max_iters": iterations}
+    built = build_schedulers(optimizers, config, **lengths)
+    group = SchedulerGroup(optimizers, built, **lengths)
+    trace = group.trace(iterations)
+    return Preview(
+        label=label or (config.file if isinstance(config, Config) else "config"),
+        trace=trace,
+        windows=tuple(windows_of(built, Lengths(**lengths))),
+        findings=tuple(lint(built, **lengths)),
+        notes=tuple(dict.fromkeys(notes)),
+        constants=_constants(stand_ins, trace),
+        epoch_length=epoch_length,
+    )
+
+
+def preview_group(
+    group: SchedulerGroup,
+    *,
+    iterations: int | None = None,
+    epoch_length: int | None = None,
+    past: Trace | None = None,
+    label: str = "group",
+) -> Preview:
+    """Compute what the schedules of a live group have done and will do; changes nothing.
+
+    The past is what *past* says, or it is computed again from the beginning; where it does not lead to the group's
+    present position and values (epochs were cut short, a metric has moved a plateau), it is left out, with a note.
+
+    Args:
+        group: The group.
+        iterations: Up to which iteration; to the end of training by default.
+        epoch_length: Iterations of an epoch; the group's own by default.
+        past: The values that were used up to now, from iteration 0 or later.
+        label: What to call it.
+
+    Raises:
+        ValueError: It is not known how long training is.
+    """
+    length = group._epoch_length if epoch_length is None else epoch_length  # noqa: SLF001 - of the same package
+    end = iterations if iterations is not None else group.training_length("iteration")
+    if end is None:
+        raise ValueError("`iterations` must be given for a group that does not know how long training is, but is None.")
+    position = group.iteration
+    future = group.trace(max(end - position, 0), length)
+    notes: list[str] = []
+    if past is None and position:
+        past = _computed_past(group, length, position)
+        if past is None:
+            notes.append(
+                f"The values before iteration {position} cannot be computed again: epochs were not all equally long, "
+                "or a metric or a loaded state has moved them. Pass a recording."
+            )
+    named = len(group.optimizers) > 1 or "optimizer" not in group.optimizers
+    by_name = {
+        name: [each for each in group.schedulers if each.optimizer is optimizer]
+        for name, optimizer in group.optimizers.items()
+    }
+    lengths = Lengths(length, group.training_length("epoch"), group.training_length("iteration"))
+    schedulers = by_name if named else list(group.schedulers)
+    return Preview(
+        label=label,
+        trace=future if past is None else _joined(past, future),
+        windows=tuple(windows_of(schedulers, lengths)),
+        findings=tuple(lint(schedulers, **dataclasses.asdict(lengths))),
+        notes=tuple(notes),
+        epoch_length=length,
+        position=position,
+    )
+
+
+@dataclass(frozen=True)
+class ValueDifference:
+    """Say where two previews first differ.
+
+    Attributes:
+        iteration: Completed updates before the one that uses the values.
+        parameter: The hyper-parameter.
+        group: The param group.
+        values: The two values; None where one of them has none.
+    """
+
+    iteration: int
+    parameter: str
+    group: int
+    values: tuple[float | None, float | None]
+
+
+def first_value_difference(one: Preview, other: Preview) -> ValueDifference | None:
+    """Find the first iteration at which any value of *one* and *other* differs at all; None if there is none.
+
+    A hyper-parameter that only one of them schedules is compared with the constant value that it has in the other.
+    """
+    rows = min(len(one.trace.iterations), len(other.trace.iterations))
+    first: tuple[int, str, int, tuple[float | None, float | None]] | None = None
+    for name in dict.fromkeys([*one.trace.values, *other.trace.values]):
+        columns = [_columns(each, name, rows) for each in (one, other)]
+        for group in range(max(map(len, columns))):
+            pair = [each[group] if group < len(each) else None for each in columns]
+            row = _first_row(pair[0], pair[1], rows if first is None else min(rows, first[0]))
+            if row is not None:
+                values = tuple(None if each is None else each[row] for each in pair)
+                first = (row, name, group, (values[0], values[1]))
+    if first is None:
+        return None
+    return ValueDifference(one.trace.iterations[first[0]], *first[1:])
+
+
+def _columns(preview: Preview, name: str, rows: int) -> Sequence[Sequence[float]]:
+    if name in preview.trace.values:
+        return preview.trace.values[name]
+    return [[value] * rows for value in preview.constants.get(name, ())]
+
+
+def _first_row(one: Sequence[float] | None, other: Sequence[float] | None, rows: int) -> int | None:
+    """Find the first of *rows* in which two columns differ."""
+    if one is None or other is None:
+        return 0 if rows else None
+    for row in range(rows):
+        if one[row] != other[row] and not (one[row] != one[row] and other[row] != other[row]):
+            return row
+    return None
+
+
+def _stand_in(
+    found: Mapping[str, Any] | None, given: Mapping[str, Any] | None, groups: Sequence[float], notes: list[str]
+) -> StandIn:
+    """Make something with the hyper-parameters that the optimizer will have."""
+    settings: dict[str, Any] = {**(found or {}), **(given or {})}
+    if given and "type" in given and found and given["type"] != found.get("type"):
+        settings = {key: value for key, value in settings.items() if key in given or key in ("lr", "weight_decay")}
+    if "type" not in settings:
+        settings = {**DEFAULT_OPTIMIZER, **settings}
+        shown = ", ".join(f"{key} {settings[key]:g}" for key in ("lr", "momentum", "weight_decay") if key in settings)
+        notes.append(f"No optimizer is named, so that {settings['type']} with {shown} is assumed.")
+    kind = str(settings.pop("type")).rpartition(".")[2]
+    defaults: dict[str, Any] = {
+        key: value for key, value in settings.items() if isinstance(value, int | float | list | tuple)
+    }
+    cls = getattr(torch.optim, kind, None)
+    if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer):
+        taken = inspect.signature(cls).parameters
+        arguments = {key: value for key, value in defaults.items() if key in taken}
+        defaults = dict(cls([torch.nn.Parameter(torch.zeros(1))], **arguments).defaults)
+    elif "lr" not in defaults:
+        defaults["lr"] = DEFAULT_OPTIMIZER["lr"]
+        notes.append(f"{kind} is not an optimizer of torch, so that lr {defaults['lr']:g} is assumed.")
+    return StandIn([{**defaults, "lr": float(defaults["lr"]) * each} for each in groups], defaults)
+
+
+def _constants(optimizers: Mapping[str, StandIn], trace: Trace) -> dict[str, list[float]]:
+    found = {}
+    for optimizer, stand_in in optimizers.items():
+        for name, value in stand_in.param_groups[0].items():
+            key = f"{optimizer}.{name}" if optimizer else name
+            if key not in trace.values and isinstance(value, int | float) and not isinstance(value, bool):
+                found[key] = [float(group[name]) for group in stand_in.param_groups]
+        momentum = f"{optimizer}.momentum" if optimizer else "momentum"
+        if momentum not in trace.values and "betas" in stand_in.param_groups[0]:
+            found[momentum] = [float(group["betas"][0]) for group in stand_in.param_groups]
+    return found
+
+
+def _computed_past(group: SchedulerGroup, epoch_length: int | None, position: int) -> Trace | None:
+    """Run a new group of the same schedules from the beginning to *position*; None if it arrives somewhere else."""
+    stand_ins = {}
+    for name, optimizer in group.optimizers.items():
+        parameters = {each.param_name for each in group.schedulers if each.optimizer is optimizer}
+        groups = [
+            {parameter: float(each[f"initial_{parameter}"]) for parameter in parameters}
+            for each in optimizer.param_groups
+        ]
+        stand_ins[name] = StandIn(groups, base_param_settings=getattr(optimizer, "base_param_settings", None))
+    names = {id(optimizer): name for name, optimizer in group.optimizers.items()}
+    again = [
+        dataclasses.replace(each, optimizer=stand_ins[names[id(each.optimizer)]], last_step=-1, verbose=False)
+        for each in group.schedulers
+    ]
+    single = list(stand_ins) == ["optimizer"]
+    fresh = SchedulerGroup(
+        stand_ins["optimizer"] if single else stand_ins,
+        again,
+        max_epochs=group.training_length("epoch"),
+        max_iters=group.training_length("iteration"),
+    )
+    if epoch_length is None:
+        if group.epoch:
+            return None
+        epoch_length = position + 1
+    if (group.epoch, group.iteration_in_epoch) not in _positions(position, epoch_length):
+        return None
+    past, present = fresh.trace(position + 1, epoch_length), group.trace(1, epoch_length)
+    for name, columns in present.values.items():
+        if [each[-1] for each in past.values[name]] != [each[0] for each in columns]:
+            return None
+    values = {name: [each[:-1] for each in columns] for name, columns in past.values.items()}
+    return Trace(past.iterations[:-1], past.epochs[:-1], None, values)
+
+
+def _positions(iteration: int, epoch_length: int) -> list[tuple[int, int]]:
+    """Give the epochs, and the iterations within, that *iteration* may be in: an epoch may have ended just now."""
+    epoch, rest = divmod(iteration, epoch_length)
+    return [(epoch, rest)] if rest or not epoch else [(epoch, 0), (epoch - 1, epoch_length)]
+
+
+def _joined(past: Trace, future: Trace) -> Trace:
+    """Put two traces after each other; iterations that nobody recorded are not there."""
+    rows = [row for row, iteration in enumerate(past.iterations) if iteration < future.iterations.start]
+    first = past.iterations[rows[0]] if rows else future.iterations.start
+    if len(rows) != future.iterations.start - first:
+        raise ValueError(
+            f"`past` must have all iterations up to {future.iterations.start}, but has {len(rows)} from {first} on."
+        )
+    values = {
+        name: [[*old[: len(rows)], *new] for old, new in zip(past.values[name], columns, strict=True)]
+        for name, columns in future.values.items()
+    }
+    epochs = [*past.epochs[: len(rows)], *future.epochs]
+    return Trace(range(first, future.iterations.stop), epochs, None, values)

@@ -1,0 +1,120 @@
+"""`lint` says what is probably a mistake, says it once, and refuses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from resumable_sched.schedule import build_schedulers, lint
+
+WARM_UP = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50}
+
+
+def sgd() -> torch.optim.Optimizer:
+    """Give an optimizer."""
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+
+
+def found(config: Any, **lengths: Any) -> list[tuple[str, str]]:
+    """Give kind and level of what is found in *config*, without what is said of every schedule."""
+    lengths = {"epoch_length": 100, "max_epochs": 12, **lengths}
+    return [(it.kind, it.level) for it in lint(build_schedulers(sgd(), config), **lengths) if it.kind != "default"]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"type": "MultiStepLR", "milestones": [8, 11]}, []),
+        ({"type": "MultiStepLR", "milestones": [8, 12]}, [("never-reached", "warning")]),
+        (
+            {"type": "MultiStepLR", "milestones": [3], "begin": 1, "end": 4},
+            [("never-reached", "warning"), ("gap", "note")],
+        ),
+        ({"type": "MultiStepLR", "milestones": [2], "begin": 1, "end": 4}, [("gap", "note")]),
+        ({"type": "MultiStepLR", "milestones": [600, 1200], "by_epoch": False}, [("never-reached", "warning")]),
+        ({"type": "StepLR", "step_size": 13}, [("cut-short", "warning")]),
+        ({"type": "CosineAnnealingLR", "T_max": 12}, [("misses-floor", "note")]),
+        ({"type": "CosineAnnealingLR", "T_max": 11}, []),
+        ({"type": "CosineAnnealingLR", "T_max": 15}, [("misses-floor", "warning")]),
+        ({"type": "CosineAnnealingLR", "T_max": 5}, [("rises-again", "warning")]),
+        ({"type": "CosineAnnealingLR"}, [("misses-floor", "note")]),
+        ({"type": "LinearLR", "end": 13}, [("cut-short", "warning")]),
+        ({"type": "LinearLR", "end": 12}, []),
+        ({"type": "LinearLR", "begin": 12, "end": 13}, [("never-opens", "warning")]),
+        ({"type": "OneCycleLR", "eta_max": 1.0, "total_steps": 1300, "by_epoch": False}, [("cut-short", "warning")]),
+        ({"type": "OneCycleLR", "eta_max": 1.0, "total_steps": 1200, "by_epoch": False}, []),
+        (
+            {"type": "CosineRestartLR", "periods": [6, 7], "restart_weights": [1, 1], "eta_min": 0},
+            [("cut-short", "warning")],
+        ),
+        ({"type": "ReduceOnPlateauLR"}, [("metric", "note")]),
+        ([WARM_UP, {"type": "MultiStepLR", "milestones": [8, 11]}], [("overlap", "note")]),
+        (
+            [WARM_UP, {"type": "CosineAnnealingLR", "T_max": 11, "eta_min": 0.01}],
+            [("overlap", "warning")],
+        ),
+        ([WARM_UP, {**WARM_UP, "type": "LinearMomentum"}], []),
+        ([WARM_UP, {"type": "StepLR", "step_size": 3, "begin": 1}], [("gap", "note")]),
+        ([WARM_UP, {**WARM_UP, "begin": 50, "end": 60}], []),
+        ({**WARM_UP, "begin": 10}, [("gap", "note")]),
+    ],
+)
+def test_what_is_found(config: Any, expected: list[tuple[str, str]]) -> None:
+    """Each mistake is found at the tick where it begins to be one, and not a tick before."""
+    assert found(config) == expected
+
+
+def test_the_longest_of_several_windows_covers_a_gap() -> None:
+    """A short window inside a long one leaves no gap behind it."""
+    config = [{**WARM_UP, "end": 500}, {**WARM_UP, "begin": 5, "end": 6}, {**WARM_UP, "begin": 400, "end": 600}]
+
+    assert {kind for kind, _ in found(config)} == {"overlap"}
+
+
+def test_a_missed_floor_says_how_much_remains() -> None:
+    """The guide's own example, by epoch: 1.7 % of the way to the floor is left."""
+    (finding,) = [
+        it
+        for it in lint(build_schedulers(sgd(), {"type": "CosineAnnealingLR", "T_max": 12}), max_epochs=12)
+        if it.kind == "misses-floor"
+    ]
+
+    assert "by one tick: the last tick is 11 and `T_max` is 12, so that 1.7 % of the way remains" in finding.message
+    assert str(finding).startswith("note: lr: CosineAnnealingLR: ")
+
+
+def test_without_lengths_only_what_follows_from_the_windows_is_said() -> None:
+    """Nothing is guessed: an end that nobody knows is a warning, and clocks that cannot be compared are one."""
+    both = [WARM_UP, {"type": "MultiStepLR", "milestones": [8], "end": 10}]
+
+    assert found({"type": "StepLR", "step_size": 9}, epoch_length=None, max_epochs=None) == [
+        ("unknown-length", "warning")
+    ]
+    assert found(both, epoch_length=None, max_epochs=None) == [("unknown-length", "warning")]
+    assert found(
+        [{"type": "StepLR", "step_size": 1, "end": 3}, {"type": "StepLR", "step_size": 1, "begin": 5, "end": 7}],
+        epoch_length=None,
+        max_epochs=None,
+    ) == [("gap", "note")]
+
+
+def test_defaults_are_told() -> None:
+    """An `end` that was not given is the end of training, in the schedule's own ticks."""
+    findings = lint(build_schedulers(sgd(), {"type": "StepLR", "step_size": 3}), max_iters=250, epoch_length=100)
+
+    assert [(it.kind, it.level) for it in findings] == [("default", "note")]
+    assert "after 3 epochs" in findings[0].message
+
+
+def test_schedules_by_the_name_of_their_optimizer_are_told_apart() -> None:
+    """The same hyper-parameter of two optimizers does not overlap."""
+    both = {"generator": sgd(), "discriminator": sgd()}
+
+    findings = lint(build_schedulers(both, {**WARM_UP, "end": 2000}), max_iters=1000)
+
+    assert [(it.kind, it.parameter, it.schedulers) for it in findings] == [
+        ("cut-short", "generator.lr", (0,)),
+        ("cut-short", "discriminator.lr", (0,)),
+    ]

@@ -1,0 +1,168 @@
+"""`preview`: what training will do, has done, and where two configs differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from resumable_sched.schedule import SchedulerGroup, Trace, build_schedulers
+from resumable_sched.schedule.preview import (
+    Preview,
+    first_value_difference,
+    preview_config,
+    preview_group,
+)
+
+GUIDE: list[dict[str, Any]] = [
+    {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50},
+    {"type": "MultiStepLR", "milestones": [8, 11]},
+    {"type": "LinearMomentum", "start_factor": 0.5, "by_epoch": False, "end": 100},
+]
+LENGTHS: dict[str, Any] = {"epochs": 12, "epoch_length": 100}
+
+
+def live(config: Any = GUIDE) -> SchedulerGroup:
+    """Give a group that trains for 12 epochs of 100 iterations."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    schedulers = build_schedulers(optimizer, config)
+    return SchedulerGroup(optimizer, schedulers, epoch_length=100, max_epochs=12)
+
+
+def train(group: SchedulerGroup, iterations: int) -> list[dict[str, Any]]:
+    """Count *iterations*, and give the values that each of them used."""
+    used = []
+    for _ in range(iterations):
+        used.append(group.values())
+        group.step()
+        if group.iteration_in_epoch == 100:
+            group.step_epoch()
+    return used
+
+
+def test_a_preview_holds_what_training_uses() -> None:
+    """Every value of every iteration, exactly."""
+    used = train(live(), 1200)
+
+    preview = preview_config(GUIDE, **LENGTHS)
+
+    assert preview.trace.values == {name: [[it[name][0] for it in used]] for name in ("lr", "momentum")}
+    assert [(it.key, it.begin, it.end) for it in preview.windows] == [
+        ("lr", 0, 50),
+        ("lr", 0, 1200),
+        ("momentum", 0, 100),
+    ]
+
+
+def test_the_optimizer_is_the_given_one_else_that_of_the_config_else_said_to_be_assumed() -> None:
+    """Settings on the spot win, multipliers make param groups, and what is assumed is a note."""
+    adam = preview_config(
+        GUIDE[1:2], **LENGTHS, optimizer={"type": "AdamW", "lr": 2e-3, "weight_decay": 0.5}, groups=(0.1, 1.0)
+    )
+    other = preview_config({"type": "StepLR", "step_size": 3}, **LENGTHS, optimizer={"type": "Lamb", "lr": 0.5})
+
+    assert [column[0] for column in adam.trace.values["lr"]] == [2e-4, 2e-3]
+    assert adam.constants["momentum"] == [0.9, 0.9]
+    assert adam.constants["weight_decay"] == [0.5, 0.5]
+    assert not adam.notes
+    assert other.trace.values["lr"][0][0] == 0.5
+    assert "SGD with lr 0.1" in preview_config(GUIDE, **LENGTHS).notes[0]
+
+
+def test_a_change_of_optimizer_keeps_no_settings_that_belong_to_the_old_one() -> None:
+    """``betas`` of the config's Adam say nothing about an SGD."""
+    preview = preview_config(
+        {"generator": [GUIDE[1]], "discriminator": []}, **LENGTHS, optimizer={"type": "SGD", "lr": 1.0}
+    )
+
+    assert list(preview.trace.values) == ["generator.lr"]
+    assert preview.constants["discriminator.lr"] == [1.0]
+
+
+def test_the_length_of_training_must_be_known() -> None:
+    """The error names what is missing."""
+    with pytest.raises(ValueError, match="`iterations`, or `epochs` and `epoch_length`, must be given"):
+        preview_config(GUIDE, epochs=12)
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 49, 50, 51, 100, 850, 1200])
+def test_a_live_group_shows_its_past_and_its_future(iteration: int) -> None:
+    """Wherever it is, the picture is that of the whole training, and the group is as it was."""
+    group = live()
+    train(group, iteration)
+    before = group.state_dict()
+
+    preview = preview_group(group)
+
+    assert preview.trace.values == preview_config(GUIDE, **LENGTHS).trace.values
+    assert preview.position == iteration
+    assert not preview.notes
+    assert group.state_dict() == before
+
+
+def test_a_past_that_cannot_be_computed_is_left_out_with_a_note() -> None:
+    """An epoch that was cut short, and a plateau that has moved, are not guessed."""
+    short, plateau = live(), live({"type": "ReduceOnPlateauLR", "patience": 0})
+    train(short, 40)
+    short.step_epoch()
+    train(plateau, 100)
+    for metric in (1.0, 2.0):
+        plateau.observe({"loss": metric})
+
+    for group in (short, plateau):
+        preview = preview_group(group)
+        assert preview.trace.iterations == range(group.iteration, 1200)
+        assert "cannot be computed again" in preview.notes[0]
+
+
+def test_a_recorded_past_is_taken_as_it_is() -> None:
+    """What was recorded need not follow from the configuration."""
+    group = live(GUIDE[:1])
+    train(group, 5)
+    past = Trace(range(5), [0] * 5, None, {"lr": [[9.0, 8.0, 7.0, 6.0, 5.0]]})
+
+    preview = preview_group(group, past=past)
+
+    assert preview.trace.values["lr"][0][:6] == [9.0, 8.0, 7.0, 6.0, 5.0, *group.values()["lr"]]
+    assert preview.trace.iterations == range(1200)
+    with pytest.raises(ValueError, match="must have all iterations up to 5, but has 3"):
+        preview_group(group, past=Trace(range(3), [0] * 3, None, {"lr": [[9.0, 8.0, 7.0]]}))
+
+
+def test_the_first_difference_is_the_first_in_time() -> None:
+    """Iteration, hyper-parameter, param group and both values; None where every bit is the same."""
+    later = [*GUIDE[:1], {"type": "MultiStepLR", "milestones": [9, 11]}, GUIDE[2]]
+    base = preview_config(GUIDE, **LENGTHS)
+
+    same = first_value_difference(base, preview_config(GUIDE, **LENGTHS))
+    step = first_value_difference(base, preview_config(later, **LENGTHS))
+    unscheduled = first_value_difference(base, preview_config(GUIDE[:2], **LENGTHS))
+
+    assert same is None
+    assert step is not None
+    assert (step.iteration, step.parameter, step.group) == (800, "lr", 0)
+    assert [round(each or 0, 12) for each in step.values] == [0.01, 0.1]
+    assert unscheduled is not None
+    assert (unscheduled.iteration, unscheduled.parameter, unscheduled.values) == (0, "momentum", (0.45, 0.9))
+
+
+def test_other_numbers_of_param_groups_differ() -> None:
+    """What is there only in one has no value in the other."""
+    difference = first_value_difference(
+        preview_config(GUIDE, **LENGTHS), preview_config(GUIDE, **LENGTHS, groups=(1.0, 2.0))
+    )
+
+    assert difference is not None
+    assert (difference.group, difference.values[0]) == (1, None)
+
+
+def test_the_table_names_every_column() -> None:
+    """For CSV: one row for each iteration, one column for each param group."""
+    preview = preview_config(GUIDE, **LENGTHS, groups=(1.0, 0.5))
+
+    names, columns = preview.table()
+
+    assert names == ["iteration", "epoch", "lr[0]", "lr[1]", "momentum[0]", "momentum[1]"]
+    assert {len(column) for column in columns} == {1200}
+    assert isinstance(preview, Preview)
