@@ -194,9 +194,9 @@ def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: PLR0911 - a
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> Spec:  # noqa: C901 - a case for each family
-    """Draw one schedule of any family, on either clock, with any window."""
-    family = draw(st.sampled_from(FAMILIES))
+def specs(draw: st.DrawFn, families: tuple[str, ...] = FAMILIES) -> Spec:  # noqa: C901 - a case for each family
+    """Draw one schedule of one of *families*, on either clock, with any window."""
+    family = draw(st.sampled_from(families))
     begin = draw(st.integers(0, 6))
     window: dict[str, Any] = {
         "begin": begin,
@@ -232,12 +232,14 @@ def specs(draw: st.DrawFn) -> Spec:  # noqa: C901 - a case for each family
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """Draw a list of schedules and a training of some uneven epochs."""
+def cases(draw: st.DrawFn, family: str | None = None) -> Case:
+    """Draw a list of schedules, one of *family* among them, and a training of some uneven epochs."""
     epochs = tuple(draw(st.lists(st.integers(0, 4), min_size=4, max_size=5)))
     metric = st.one_of(st.none(), st.sampled_from([0.1, 0.5, 1.0, 2.0]))
+    chosen = [] if family is None else [draw(specs((family,)))]
+    chosen += draw(st.lists(specs(), min_size=1 - len(chosen), max_size=4 - len(chosen)))
     return Case(
-        specs=tuple(draw(st.lists(specs(), min_size=1, max_size=4))),
+        specs=tuple(draw(st.permutations(chosen))),
         epochs=epochs,
         metrics=tuple(draw(metric) for _ in epochs),
         adam=draw(st.booleans()),

@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resumable_sched.schedule import LinearLR, ParamScheduler, SchedulerGroup
-from tests.schedule.drawn import Case, cases, happen, happen_alone, shown
+from tests.schedule.drawn import FAMILIES, Case, cases, happen, happen_alone, shown
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,24 @@ def resumed(
 @given(cases(), st.permutations(ORDERS))
 def test_a_group_resumes_at_every_event(case: Case, orders: list[str]) -> None:
     """Saved after any event, through JSON, restored in any order: every later value is the same to the last bit."""
+    resume_at_every_event(case, orders)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_resumes_at_every_event(family: str) -> None:
+    """The same for lists that hold a schedule of the family, so that each of them is sure to have had its turn."""
+
+    @settings(max_examples=15)
+    @given(cases(family), st.permutations(ORDERS))
+    def property_(case: Case, orders: list[str]) -> None:
+        resume_at_every_event(case, orders)
+        trace_is_stepping(case)
+
+    property_()
+
+
+def resume_at_every_event(case: Case, orders: list[str]) -> None:
+    """Stop after each event, start again, and compare what follows."""
     optimizer = case.optimizer()
     group = case.group(optimizer)
     events = case.events()
@@ -126,6 +144,11 @@ def test_a_group_and_lone_schedules_agree_to_the_last_bit(case: Case) -> None:
 @given(cases())
 def test_a_trace_is_what_training_uses(case: Case) -> None:
     """Each row of a trace equals what the optimizer shows when that update is made, from any position."""
+    trace_is_stepping(case)
+
+
+def trace_is_stepping(case: Case) -> None:
+    """Compare a trace with what the group steps through."""
     optimizer = case.optimizer()
     group = case.group(optimizer)
     happen(group, ("step", None))
