@@ -1,5 +1,5 @@
 # ruff: noqa: S311 - random cases, no secrets
-"""Record what timm's schedulers give, for tests/schedule/test_timm.py.
+"""Record what timm's schedulers give, for tests/schedule/test_timm.py and tests/integration/test_migration.py.
 
 timm imports torchvision, which does not load beside the torch of this environment; its schedulers need neither. So only
 they are imported, from a folder of their own:
@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import random
+import re
 import sys
 import types
 from pathlib import Path
@@ -89,6 +90,21 @@ def record(peer: Any, name: str, seed: int) -> dict[str, Any]:
     return {"scheduler": name, "rates": rates, "arguments": arguments, "values": values}
 
 
+def record_page(peer: dict[str, Any]) -> dict[str, list[float]]:
+    """Give the learning rates of each call in the table of docs/migration.md, which assumes a learning rate of 0.1."""
+    page = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
+    values: dict[str, list[float]] = {}
+    for call in re.findall(r"^\| `(\w+LRScheduler\(optimizer, .*?\))` \|", page, re.MULTILINE):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        scheduler = eval(call, {**peer, "optimizer": optimizer})  # noqa: S307 - our own page
+        scheduler.t_in_epochs = False
+        values[call] = []
+        for tick in range(101):
+            scheduler.step_update(tick)
+            values[call].append(optimizer.param_groups[0]["lr"])
+    return values
+
+
 def main(folder: str) -> None:
     """Import timm's schedulers from *folder* and write the file beside this script."""
     package = types.ModuleType("timm")
@@ -102,7 +118,10 @@ def main(folder: str) -> None:
     cases += [record(wsd, "WSDLRScheduler", seed) for seed in range(CASES)]
     lines = ",\n".join(json.dumps(case) for case in cases)
     target = Path(__file__).with_name("timm_schedules.json")
-    target.write_text(f'{{"version": {json.dumps(version)}, "cases": [\n{lines}\n]}}\n')
+    rows = {**vars(peer), "WSDLRScheduler": wsd.WSDLRScheduler}
+    page = ",\n".join(f"{json.dumps(call)}: {json.dumps(values)}" for call, values in record_page(rows).items())
+    text = f'{{"version": {json.dumps(version)}, "page": {{\n{page}\n}}, "cases": [\n{lines}\n]}}\n'
+    target.write_text(text)
 
 
 if __name__ == "__main__":
