@@ -7,6 +7,7 @@ parameter is scheduled. *t* is the tick since ``begin``.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,6 +147,15 @@ class CosineAnnealingWarmRestartsParamScheduler(ParamScheduler):
         share = 0.0 if over else shapes.cosine_share(local, length, self.k_decay)
         return shapes.cycle_floor(share, _peak(share, self.cycle_decay, index), self.eta_min, self.eta_min_ratio)
 
+    def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Do at each of *ticks* what `at` does; a single cycle in a few calls."""
+        length = self.T_0
+        if self.cycle_limit != 1 or self.k_decay != 1 or self.skip or not isinstance(length, int):
+            return super().maps(ticks, base)
+        inside = ticks[: bisect_left(ticks, length)]
+        shares = shapes.cosine_shares(inside, length)
+        return _maps(shares, len(ticks), self.eta_min, self.eta_min_ratio)
+
 
 @dataclass(frozen=True, eq=False)
 class TanhParamScheduler(ParamScheduler):
@@ -250,6 +260,15 @@ class PolyRestartParamScheduler(ParamScheduler):
         share = 0.0 if over else shapes.polynomial_share(local, length, self.power, self.k_decay)
         return shapes.cycle_floor(share, _peak(share, self.cycle_decay, index), self.lr_min, self.lr_min_ratio)
 
+    def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Do at each of *ticks* what `at` does; a single cycle in a few calls."""
+        length = self.t_initial
+        if self.cycle_limit != 1 or self.k_decay != 1 or self.skip or not isinstance(length, int):
+            return super().maps(ticks, base)
+        inside = ticks[: bisect_left(ticks, length)]
+        shares = shapes.polynomial_shares(inside, length, self.power)
+        return _maps(shares, len(ticks), self.lr_min, self.lr_min_ratio)
+
 
 def _check_floor(name: str, value: float, ratio: float | None) -> None:
     """Check that the floor *name* is a number, and 0 where ``<name>_ratio`` is given instead.
@@ -279,6 +298,15 @@ def _check_cycles(schedule: Any, length: str, growth: str) -> None:  # noqa: ANN
     if schedule.cycle_limit is not None:
         schedule.__dict__["cycle_limit"] = whole("cycle_limit", schedule.cycle_limit, minimum=1)
     schedule.__dict__["skip"] = whole("skip", schedule.skip, minimum=0)
+
+
+def _maps(shares: list[float], count: int, floor: float, ratio: float | None) -> tuple[list[float], list[float]]:
+    """Give the maps of a single cycle for its *shares*, and for the rest of *count* ticks that of the floor."""
+    shares += [0.0] * (count - len(shares))
+    if ratio is not None:
+        above = 1.0 - ratio
+        return [ratio + above * share if share else ratio for share in shares], [0.0] * count
+    return shares, [floor * (1.0 - share) for share in shares] if floor else [0.0] * count
 
 
 def _peak(share: float, decay: float, index: int) -> float:

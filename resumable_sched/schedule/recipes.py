@@ -2,7 +2,8 @@
 
 Each function takes what the ``get_*_schedule`` in its docstring takes, and gives the same learning rates. Ticks are
 iterations, as there, unless *by_epoch* is True. The lists are to be given to a `SchedulerGroup`; every schedule in
-them only multiplies, so that values are a closed form of the position. After `training_steps` the last value holds.
+them only multiplies, so that values are a closed form of the position. After `training_steps` the last value holds
+(only a cosine of several waves goes on to its next turn).
 
     >>> import torch
     >>> from resumable_sched import SchedulerGroup
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from resumable_sched.schedule.arguments import check_number, check_positive, whole
 from resumable_sched.schedule.lr import (
     ConstantLR,
-    CosineAnnealingLR,
     CosineAnnealingWarmRestartsLR,
     InverseSqrtLR,
     LinearLR,
@@ -62,10 +62,11 @@ def warmup_linear(
         ValueError: *training_steps* is not more than *warmup_steps*.
     """
     _check(warmup_steps, training_steps)
-    window: dict[str, Any] = {"begin": warmup_steps, "end": training_steps + 1, "by_epoch": by_epoch}
     return [
         *_rise(optimizer, warmup_steps, by_epoch=by_epoch),
-        LinearLR(optimizer, start_factor=1.0, end_factor=0.0, **window),
+        PolyRestartLR(
+            optimizer, t_initial=training_steps - warmup_steps, power=1.0, begin=warmup_steps, by_epoch=by_epoch
+        ),
     ]
 
 
@@ -100,10 +101,13 @@ def warmup_cosine(
     check_positive("num_cycles", num_cycles)
     floor = _floor_rate(optimizer, min_lr, min_lr_rate)
     rise = _rise(optimizer, warmup_steps, by_epoch=by_epoch)
-    window: dict[str, Any] = {"begin": warmup_steps, "end": training_steps + 1, "by_epoch": by_epoch}
+    window: dict[str, Any] = {"begin": warmup_steps, "by_epoch": by_epoch}
     length = training_steps - warmup_steps
-    if num_cycles == 0.5 and not floor:  # noqa: PLR2004 - half a wave
-        return [*rise, CosineAnnealingLR(optimizer, T_max=length, **window)]
+    if num_cycles == 0.5:  # noqa: PLR2004 - half a wave
+        fall = CosineAnnealingWarmRestartsLR(
+            optimizer, T_0=length, eta_min_ratio=floor or None, cycle_limit=1, **window
+        )
+        return [*rise, fall]
     return [*rise, _waves(optimizer, length, num_cycles, floor, window)]
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from resumable_sched.schedule.curves import Affine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "Decay",
     "Interpolation",
     "Rise",
     "cosine_share",
+    "cosine_shares",
     "cycle",
     "cycle_floor",
     "fall",
@@ -27,6 +28,7 @@ __all__ = [
     "inverse_sqrt",
     "piecewise",
     "polynomial_share",
+    "polynomial_shares",
     "rise",
     "tanh_share",
     "tri_stage",
@@ -96,7 +98,19 @@ def cosine_share(t: float, length: float, k_decay: float = 1.0) -> float:
     >>> [round(cosine_share(t, 4), 12) for t in (0, 2, 4)], round(cosine_share(2, 4, 2.0), 6)
     ([1.0, 0.5, 0.0], 0.853553)
     """
+    if k_decay == 1:
+        return (1.0 + math.cos(math.pi * t / length)) / 2.0
     return (1.0 + math.cos(math.pi * (t / length) ** k_decay)) / 2.0
+
+
+def cosine_shares(ticks: Iterable[int], length: int) -> list[float]:
+    """Give `cosine_share` at many *ticks*, to the last bit.
+
+    >>> cosine_shares(range(9), 8) == [cosine_share(t, 8) for t in range(9)]
+    True
+    """
+    cos, pi = math.cos, math.pi
+    return [(1.0 + cos(pi * t / length)) / 2.0 for t in ticks]
 
 
 def polynomial_share(t: float, length: float, power: float, k_decay: float = 1.0) -> float:
@@ -106,6 +120,17 @@ def polynomial_share(t: float, length: float, power: float, k_decay: float = 1.0
     (0.25, 0.75, 0.0)
     """
     return float((1.0 - (t / length) ** k_decay) ** power)
+
+
+def polynomial_shares(ticks: Iterable[int], length: int, power: float) -> list[float]:
+    """Give `polynomial_share` at many *ticks*, to the last bit.
+
+    >>> polynomial_shares(range(9), 8, 0.3) == [polynomial_share(t, 8, 0.3) for t in range(9)]
+    True
+    """
+    if power == 1:
+        return [1.0 - t / length for t in ticks]
+    return [(1.0 - t / length) ** power for t in ticks]
 
 
 def tanh_share(t: float, length: float, lower: float, upper: float) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resumable_sched import schedule
@@ -32,8 +32,10 @@ from resumable_sched.schedule import (
     TriStageLR,
     WarmupStableDecayLR,
     importable,
+    recipes,
 )
-from tests.schedule.drawn import ripple, shrink
+from resumable_sched.schedule.lint import lint
+from tests.schedule.drawn import FAMILIES, Case, Spec, ripple, shrink, specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,6 +244,46 @@ def test_a_function_of_epochs_cannot_be_taken_by_iteration() -> None:
 
 
 # ---------------------------------------------------------------------------------------- windows and lists
+@pytest.mark.parametrize("family", [each for each in FAMILIES if each != "ReduceOnPlateau"])
+def test_many_ticks_at_once_are_the_same_floats(family: str) -> None:
+    """`maps` does what `at` does, to the last bit, from any tick on."""
+
+    @settings(max_examples=20)
+    @given(specs((family,)), st.integers(0, 5))
+    def property_(spec: Spec, first: int) -> None:
+        case = Case(specs=(spec,), epochs=(), metrics=(), adam=False, tensor=False)
+        scheduler = case.schedulers(case.optimizer())[0]
+        ticks = range(first, min(scheduler.span, first + 20) + 1)
+        for base in scheduler.split_base([0.05, 0.5])[0]:
+            scales, offsets = scheduler.maps(ticks, base)
+            assert [*zip(scales, offsets, strict=True)] == [scheduler.at(tick, base) for tick in ticks]
+
+    property_()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda it: recipes.warmup_constant(it, 10),
+        lambda it: recipes.warmup_linear(it, 10, 100),
+        lambda it: recipes.warmup_cosine(it, 10, 100),
+        lambda it: recipes.warmup_cosine(it, 10, 100, 1.5, min_lr_rate=0.1),
+        lambda it: recipes.warmup_cosine_from_first_step(it, 10, 100, min_lr_rate=0.1),
+        lambda it: recipes.warmup_cosine_restarts(it, 10, 100, 3),
+        lambda it: recipes.warmup_polynomial(it, 10, 100),
+        lambda it: recipes.warmup_inverse_sqrt(it, 10),
+        lambda it: recipes.warmup_stable_decay(it, 10, 20, 100),
+    ],
+)
+def test_recipes_are_in_closed_form_and_nothing_is_wrong_with_them(build: Callable[..., Any]) -> None:
+    """No chain, and no warning of lint for the training that they are made for."""
+    target = optimizer()
+    schedulers = build(target)
+
+    assert all(each.multiplicative for each in schedulers)
+    assert [each for each in lint(schedulers, max_iters=100) if each.level == "warning"] == []
+
+
 def test_a_group_gives_the_length_that_was_left_out() -> None:
     """Where no length of training is given to the schedule, the group's is taken."""
     target = optimizer()
