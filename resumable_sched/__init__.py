@@ -13,6 +13,7 @@ from resumable_sched import errors, testing
 from resumable_sched._version import __version__
 from resumable_sched.checkpoint import Checkpoint, CheckpointManager, Retention, load
 from resumable_sched.distributed import RNGState
+from resumable_sched.plot import plot_trace
 from resumable_sched.schedule import (
     ConstantLR,
     ConstantMomentum,
@@ -163,6 +164,7 @@ __all__ = [
     "load",
     "load_config",
     "load_group",
+    "plot_trace",
     "register_scheduler",
     "save_group",
     "testing",

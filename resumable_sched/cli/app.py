@@ -1,16 +1,14 @@
-"""The commands of ``resumable-sched``. None of them but ``demo`` writes anything."""
+"""The commands of ``resumable-sched``. Only ``demo``, into its folder, and ``preview --out`` write anything."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from resumable_sched import __version__
@@ -18,20 +16,14 @@ from resumable_sched.checkpoint import open_storage
 from resumable_sched.checkpoint.catalog import Checkpoint, describe, examine
 from resumable_sched.checkpoint.manifest import survey
 from resumable_sched.cli import tables
-from resumable_sched.demo import DemoError, run_demo
-from resumable_sched.errors import CheckpointError
+from resumable_sched.cli.output import EXIT_FOUND, AsJson, err, out, plain_errors, print_json
+from resumable_sched.cli.preview import preview
+from resumable_sched.demo import run_demo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resumable_sched.checkpoint import Storage
 
 __all__ = ["app"]
-
-EXIT_FOUND: Final = 1
-"""What was asked for is not there, or is damaged, or differs."""
-EXIT_USAGE: Final = 2
-"""The arguments cannot be used."""
 
 app: Final = typer.Typer(
     help="Schedules and checkpoints of training runs that continue as if they had never stopped.",
@@ -40,13 +32,9 @@ app: Final = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out: Final = Console(soft_wrap=False)
-_err: Final = Console(stderr=True)
-
 Url = Annotated[
     str, typer.Argument(metavar="URL", help="A folder, or a URL of any scheme that fsspec knows.", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Option = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="KEY=VALUE", help="A storage option; VALUE is JSON or text. Repeatable."),
@@ -78,7 +66,7 @@ def demo(
     """
     place = directory or Path(tempfile.mkdtemp(prefix="resumable-sched-demo-"))
     bar = Progress(
-        TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_err
+        TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err
     )
     tasks: dict[str, Any] = {}
 
@@ -89,13 +77,16 @@ def demo(
                 bar.stop_task(earlier)
         bar.update(tasks[stage], completed=iteration)
 
-    with _plain_errors(), bar:
+    with plain_errors(), bar:
         result = run_demo(place.absolute(), on_progress=show)
     if as_json:
-        _print_json({"identical": result.identical, **dataclasses.asdict(result)})
+        print_json({"identical": result.identical, **dataclasses.asdict(result)})
     else:
-        tables.print_demo(_out, result)
+        tables.print_demo(out, result)
     raise typer.Exit(0 if result.identical else EXIT_FOUND)
+
+
+app.command()(preview)
 
 
 @app.command()
@@ -104,14 +95,14 @@ def ls(url: Url, *, option: Option = None, as_json: AsJson = False) -> None:
 
     Files are judged by their presence and size; `verify` reads them.
     """
-    with _plain_errors():
+    with plain_errors():
         found = describe(_open(url, option))
     if as_json:
-        _print_json([dataclasses.asdict(checkpoint) for checkpoint in found])
+        print_json([dataclasses.asdict(checkpoint) for checkpoint in found])
     elif found:
-        tables.print_checkpoints(_out, url, found)
+        tables.print_checkpoints(out, url, found)
     else:
-        _err.print(f"There is no checkpoint at {url}.", highlight=False)
+        err.print(f"There is no checkpoint at {url}.", highlight=False)
     raise typer.Exit(0 if any(it.status == "complete" for it in found) else EXIT_FOUND)
 
 
@@ -126,19 +117,19 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one checkpoint: position, schedule, metrics, files and tensors."""
-    with _plain_errors():
+    with plain_errors():
         storage = _open(url, option)
         checkpoint = _pick(describe(storage), iteration)
         if checkpoint is None:
             wanted = "complete checkpoint" if iteration is None else f"checkpoint of iteration {iteration}"
-            _err.print(f"There is no {wanted} at {url}.", highlight=False)
+            err.print(f"There is no {wanted} at {url}.", highlight=False)
             raise typer.Exit(EXIT_FOUND)
         folder = next(it for it in survey(storage).folders if it.save_id == checkpoint.save_id)
         contents = tables.contents(storage, folder) if checkpoint.status != "partial" else None
     if as_json:
-        _print_json({**dataclasses.asdict(checkpoint), **(contents.as_json() if contents else {})})
+        print_json({**dataclasses.asdict(checkpoint), **(contents.as_json() if contents else {})})
     else:
-        tables.print_checkpoint(_out, url, checkpoint, contents)
+        tables.print_checkpoint(out, url, checkpoint, contents)
     raise typer.Exit(0 if checkpoint.status == "complete" else EXIT_FOUND)
 
 
@@ -151,16 +142,16 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every byte of the checkpoints at URL and name each file that is damaged or missing."""
-    with _plain_errors():
+    with plain_errors():
         storage = _open(url, option)
         found = [it for it in describe(storage) if iteration is None or it.iteration == iteration]
         total = sum(it.size for it in found if it.status != "partial")
         columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(binary_units=True), TimeElapsedColumn())
-        with Progress(*columns, console=_err, transient=True) as bar:
+        with Progress(*columns, console=err, transient=True) as bar:
             task = bar.add_task("", total=total)
             problems = list(examine(storage, iteration, lambda count: bar.advance(task, count)))
     if as_json:
-        _print_json(
+        print_json(
             {
                 "checkpoints": len(found),
                 "bytes": total,
@@ -168,7 +159,7 @@ def verify(
             }
         )
     else:
-        tables.print_problems(_out, url, found, total, problems)
+        tables.print_problems(out, url, found, total, problems)
     raise typer.Exit(0 if found and not problems else EXIT_FOUND)
 
 
@@ -192,20 +183,3 @@ def _open(url: str, option: list[str] | None) -> Storage:
         except json.JSONDecodeError:
             options[key] = value
     return open_storage(url, options)
-
-
-def _print_json(content: object) -> None:
-    typer.echo(json.dumps(content, default=str, indent=2))
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn what a user can do something about into one line, and an exit code."""
-    try:
-        yield
-    except (DemoError, CheckpointError) as error:
-        _err.print(str(error), highlight=False, markup=False)
-        raise typer.Exit(EXIT_FOUND) from None
-    except (ValueError, ImportError, PermissionError, ConnectionError) as error:
-        _err.print(str(error), highlight=False, markup=False)
-        raise typer.Exit(EXIT_USAGE) from None

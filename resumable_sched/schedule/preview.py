@@ -265,6 +265,9 @@ def _stand_in(
     if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer):
         taken = inspect.signature(cls).parameters
         arguments = {key: value for key, value in defaults.items() if key in taken}
+        if "momentum" in defaults and "momentum" not in taken and "betas" in taken:
+            betas = arguments.get("betas", taken["betas"].default)
+            arguments["betas"] = (defaults["momentum"], *betas[1:])
         defaults = dict(cls([torch.nn.Parameter(torch.zeros(1))], **arguments).defaults)
     elif "lr" not in defaults:
         defaults["lr"] = DEFAULT_OPTIMIZER["lr"]
@@ -277,7 +280,8 @@ def _constants(optimizers: Mapping[str, StandIn], trace: Trace) -> dict[str, lis
     for optimizer, stand_in in optimizers.items():
         for name, value in stand_in.param_groups[0].items():
             key = f"{optimizer}.{name}" if optimizer else name
-            if key not in trace.values and isinstance(value, int | float) and not isinstance(value, bool):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and key not in trace.values and not name.startswith("initial_"):
                 found[key] = [float(group[name]) for group in stand_in.param_groups]
         momentum = f"{optimizer}.momentum" if optimizer else "momentum"
         if momentum not in trace.values and "betas" in stand_in.param_groups[0]:

@@ -59,7 +59,7 @@ class Window:
         index: The place of the schedule in its list.
         optimizer: The name of its optimizer; empty where there is one without a name.
         parameter: The hyper-parameter.
-        label: What to call it: the class, and the window in its own ticks.
+        label: What to call it: the class, and the window in its own ticks, which are iterations unless it says so.
         begin: The iteration at which it opens; None if that cannot be told.
         end: The iteration at which it closes; None if it stays open, or if that cannot be told.
         scheduler: The schedule.
@@ -100,14 +100,13 @@ def windows_of(
         end = length if forever else scheduler.end
         unit = scheduler.clock_unit
         shown = "end" if forever else str(scheduler.end)
-        plural = "" if scheduler.end == 1 else "s"
+        ticks = "" if unit == "iteration" else f"{unit}s "
         found.append(
             Window(
                 index=index,
                 optimizer=name,
                 parameter=scheduler.param_name,
-                label=f"{type(scheduler).__name__} {scheduler.begin} to {shown}"
-                + (f" {unit}{plural}" if unit != "iteration" else ""),
+                label=f"{type(scheduler).__name__} {ticks}{scheduler.begin}-{shown}",
                 begin=lengths.in_iterations(scheduler, scheduler.begin),
                 end=None if end is None else lengths.in_iterations(scheduler, end),
                 scheduler=scheduler,

@@ -1,4 +1,4 @@
-"""Figures. Needs the extra ``plot`` (matplotlib)."""
+"""Draw two recordings of a training on top of each other."""
 
 from __future__ import annotations
 

@@ -1,0 +1,46 @@
+"""What all commands share: where they print, how they fail, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+
+from resumable_sched.demo import DemoError
+from resumable_sched.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["EXIT_FOUND", "EXIT_USAGE", "AsJson", "err", "out", "plain_errors", "print_json"]
+
+EXIT_FOUND: Final = 1
+"""What was asked for is not there, or is damaged, or differs."""
+EXIT_USAGE: Final = 2
+"""The arguments cannot be used."""
+
+out: Final = Console(soft_wrap=False)
+err: Final = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def print_json(content: object) -> None:
+    """Print what a program reads."""
+    typer.echo(json.dumps(content, default=str, indent=2))
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn what a user can do something about into one line, and an exit code."""
+    try:
+        yield
+    except (DemoError, CheckpointError) as error:
+        err.print(str(error), highlight=False, markup=False)
+        raise typer.Exit(EXIT_FOUND) from None
+    except (ValueError, ImportError, PermissionError, ConnectionError) as error:
+        err.print(str(error), highlight=False, markup=False)
+        raise typer.Exit(EXIT_USAGE) from None

@@ -1,0 +1,71 @@
+"""Say what is where in a picture, however it is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resumable_sched.schedule.preview import Preview
+    from resumable_sched.schedule.windows import Window
+
+__all__ = ["alike_groups", "bounds_of", "constant_columns", "gaps_of"]
+
+
+def bounds_of(window: Window, preview: Preview) -> tuple[int, int]:
+    """Give the part of a window that is in the picture."""
+    first, last = preview.trace.iterations.start, preview.trace.iterations.stop
+    begin = min(max(window.begin or 0, first), last)
+    return begin, last if window.end is None else min(max(window.end, begin), last)
+
+
+def gaps_of(preview: Preview, name: str) -> list[tuple[int, int]]:
+    """Give where between two windows of a hyper-parameter none is open."""
+    bounds = sorted(
+        bounds_of(window, preview) for window in preview.windows if window.key == name and window.begin is not None
+    )
+    gaps, covered = [], bounds[0][1] if bounds else 0
+    for begin, end in bounds:
+        if begin > covered:
+            gaps.append((covered, begin))
+        covered = max(covered, end)
+    return gaps
+
+
+def alike_groups(columns: Sequence[Sequence[float]]) -> list[tuple[str, Sequence[float]]]:
+    """Give each different column once, with the param groups that it is of.
+
+    >>> [name for name, _ in alike_groups([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]])]
+    ['groups 0, 2', 'group 1']
+    """
+    members: dict[tuple[float, ...], list[int]] = {}
+    known: dict[int, tuple[float, ...]] = {}
+    for group, column in enumerate(columns):
+        content = known.setdefault(id(column), tuple(column))
+        members.setdefault(content, []).append(group)
+    return [
+        (f"{'group' if len(groups) == 1 else 'groups'} {_ranges(groups)}", columns[groups[0]])
+        for groups in members.values()
+    ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write numbers in a row as one.
+
+    >>> _ranges([0, 1, 2, 5, 7, 8])
+    '0-2, 5, 7, 8'
+    """
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    few = 2
+    return ", ".join(f"{it[0]}-{it[-1]}" if len(it) > few else ", ".join(map(str, it)) for it in parts)
+
+
+def constant_columns(preview: Preview, name: str) -> list[list[float]]:
+    """Give the values of a hyper-parameter that nothing schedules."""
+    return [[value] * len(preview.trace.iterations) for value in preview.constants.get(name, ())]
