@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -25,12 +26,34 @@ FUNCTION: Final[Mapping[str, Any]] = {"convert": "function"}
 """Marks a function of the tick; `build_iter_from_epoch` refuses it."""
 
 
-def by_iteration(name: str, value: Any, kind: str | None, length: int) -> Any:  # noqa: ANN401 - any field
+def by_iteration(
+    arguments: Mapping[str, Any], kinds: Mapping[str, str | None], epoch_length: int | None
+) -> dict[str, Any]:
+    """Convert *arguments* for epochs of *epoch_length* iterations.
+
+    >>> by_iteration({"milestones": [8, 11], "by": None}, {"milestones": "duration"}, 100)
+    {'milestones': [800, 1100], 'by': None}
+
+    Args:
+        arguments: By name.
+        kinds: What the metadata of each field say.
+        epoch_length: Iterations of an epoch.
+
+    Raises:
+        ValueError: *epoch_length* is not positive, or an argument cannot be converted.
+    """
+    length = 0 if epoch_length is None else operator.index(epoch_length)
+    if length <= 0:
+        raise ValueError(f"`epoch_length` must be a positive integer, but is {epoch_length!r} instead.")
+    return {name: _converted(name, value, kinds.get(name), length) for name, value in arguments.items()}
+
+
+def _converted(name: str, value: Any, kind: str | None, length: int) -> Any:  # noqa: ANN401 - any field
     """Convert the *value* of the argument *name* for epochs of *length* iterations.
 
-    >>> by_iteration("milestones", [8, 11.5], "duration", 100), by_iteration("gamma", 0.25, "rate", 2)
+    >>> _converted("milestones", [8, 11.5], "duration", 100), _converted("gamma", 0.25, "rate", 2)
     ([800, 1150], 0.5)
-    >>> by_iteration("milestones_values", [(2, 0.5)], "points", 100)
+    >>> _converted("milestones_values", [(2, 0.5)], "points", 100)
     [(200, 0.5)]
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import operator
 import weakref
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -261,15 +260,11 @@ class ParamScheduler(ABC):
         Raises:
             ValueError: *epoch_length* is not positive, or the arguments are not by epochs.
         """
-        length = 0 if epoch_length is None else operator.index(epoch_length)
-        if length <= 0:
-            raise ValueError(f"`epoch_length` must be a positive integer, but is {epoch_length!r} instead.")
         if not config.pop("by_epoch", True) or config.pop("unit", None) not in (None, "epoch"):
             raise ValueError("`by_epoch` must be True where iterations are built from epochs, but is False instead.")
         bound = inspect.signature(cls).bind(optimizer, *args, **config).arguments
         kinds = {each.name: each.metadata.get("convert") for each in fields(cls)}
-        converted = {name: by_iteration(name, value, kinds.get(name), length) for name, value in bound.items()}
-        return cls(**converted, by_epoch=False)
+        return cls(**by_iteration(bound, kinds, epoch_length), by_epoch=False)
 
     # ------------------------------------------------------------------ state
     @final
