@@ -85,7 +85,7 @@ from resumable_sched.schedule import (
     load_config,
     register_scheduler,
 )
-from resumable_sched.training import load_group, save_group
+from resumable_sched.training import Runner, load_group, save_group
 
 __all__ = [
     "Checkpoint",
@@ -144,6 +144,7 @@ __all__ = [
     "ReduceOnPlateauMomentum",
     "ReduceOnPlateauParamScheduler",
     "Retention",
+    "Runner",
     "SchedulerGroup",
     "StepLR",
     "StepMomentum",
