@@ -14,6 +14,8 @@ from pathlib import Path
 
 BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```python\n(.*?)```", re.DOTALL)
 
+TORCHDATA = "ignore:'set_vital' is deprecated:UserWarning"  # torchdata 0.11 on torch 2.13
+
 
 def main(files: list[str]) -> int:
     """Run the blocks of all *files*; return how many files failed."""
@@ -32,7 +34,7 @@ def main(files: list[str]) -> int:
             name = Path(folder) / (Path(file).name + ".py")
             name.write_text(program)
             done = subprocess.run(
-                [sys.executable, "-W", "error", str(name)],
+                [sys.executable, "-W", "error", "-W", TORCHDATA, str(name)],
                 cwd=folder,
                 env={**os.environ, "MPLBACKEND": "agg"},
                 check=False,
