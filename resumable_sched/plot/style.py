@@ -38,7 +38,7 @@ def clean(panel: Axes) -> None:
 def count_axis(panel: Axes, last: int) -> None:
     """Write iterations as people write them: 1,200 or 2.5 M."""
     axis = panel.xaxis
-    axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(EngFormatter() if last >= _LARGE else FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
@@ -47,5 +47,5 @@ def value_axis(panel: Axes, *, log: bool) -> None:
     if log:
         panel.set_yscale("log")
         return
-    panel.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    panel.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
 from typing_extensions import assert_type
 
+from resumable_sched import plot_trace
 from resumable_sched.schedule import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestartsLR,
@@ -23,7 +25,10 @@ from resumable_sched.schedule import (
     StepLR,
     Trace,
     WarmupStableDecayLR,
+    build_schedulers,
+    load_config,
     recipes,
+    register_scheduler,
 )
 
 if TYPE_CHECKING:
@@ -87,3 +92,20 @@ def check_groups(optimizer: torch.optim.Optimizer, warm_up: LinearLR) -> None:
     SchedulerGroup(optimizer, [], on_mismatch="yes")  # type: ignore[arg-type]
     group.trace(10, 5, 32)  # type: ignore[call-arg]
     group.iteration = 5  # type: ignore[misc]
+
+
+def check_configs(optimizer: torch.optim.Optimizer, other: torch.optim.Optimizer) -> None:
+    """Check configs, the registry and pictures."""
+    assert_type(build_schedulers(optimizer, {"type": "StepLR", "step_size": 3}, max_epochs=9), list[ParamScheduler])
+    assert_type(
+        build_schedulers({"one": optimizer, "two": other}, load_config("config.py"), epoch_length=100),
+        dict[str, list[ParamScheduler]],
+    )
+    assert_type(register_scheduler(LinearLR), type[LinearLR])
+    assert_type(register_scheduler(name="Line", replace=True)(LinearLR), type[LinearLR])
+    assert_type(plot_trace("old.py", "new.py", epochs=12, epoch_length=100), Figure)
+    assert_type(plot_trace(SchedulerGroup(optimizer, []), log=True), Figure)
+
+    build_schedulers(optimizer, [], 100)  # type: ignore[call-overload]
+    register_scheduler(dict)  # type: ignore[type-var]
+    plot_trace("old.py", "new.py", 100)  # type: ignore[call-arg]
