@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -28,7 +29,7 @@ from resumable_sched.checkpoint.tree import flatten, unflatten
 from resumable_sched.errors import CorruptCheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from resumable_sched.checkpoint.storage import Storage
 
@@ -175,6 +176,8 @@ def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
         TypeError: If one of them is not a number, by its name.
     """
     plain = {}
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f"`metrics` must be a dict of names and numbers, but is {metrics!r} instead.")
     for name, value in (metrics or {}).items():
         if not isinstance(name, str):
             raise TypeError(f"A name in `metrics` must be a string, but is {name!r} instead.")

@@ -185,7 +185,9 @@ class CheckpointManager:
 
     def _about(self, iteration: int, metrics: Mapping[str, float] | None) -> About:
         value = _require_iteration(iteration)
-        trees = {name: flatten(summary, name, "summary")[0] for name, summary in self._summaries().items()}
+        summaries = self._summaries()
+        _require_position(value, summaries)
+        trees = {name: flatten(summary, name, "summary")[0] for name, summary in summaries.items()}
         return About(value, flatten(plain_metrics(metrics), "metrics")[0], trees)
 
     def _summaries(self) -> dict[str, Any]:
@@ -210,6 +212,8 @@ class CheckpointManager:
         def write_shard() -> bytes:
             if isinstance(content, Exception):
                 raise content
+            if ranks.rank == 0:  # a job that was replaced need not write gigabytes to learn of it
+                require_newest(self._storage, folder.claim)
             return msgspec.json.encode(write(self._storage, folder, ranks.rank, prepared, content))
 
         try:
@@ -420,6 +424,8 @@ def load(
 ) -> Checkpoint:
     """Load the objects in *state* from a checkpoint and write nothing: for evaluation, or from somebody else's run.
 
+    If there are several ranks, all of them call it.
+
     Args:
         url: Where the checkpoints are.
         state: What to load, by the name it was saved under; what else was saved is left alone.
@@ -471,9 +477,20 @@ def _require_known(names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
     return wanted
 
 
+def _require_position(iteration: int, summaries: Mapping[str, Any]) -> None:
+    """Check the number that the caller gives against what the schedule has counted."""
+    for name, summary in summaries.items():
+        position = summary.get("position") if isinstance(summary, dict) else None
+        if isinstance(position, dict) and position.get("iteration", iteration) != iteration:
+            raise ValueError(
+                f'`iteration` must be that of state["{name}"], {position["iteration"]}, but is {iteration} instead. '
+                "Is its step() called after every optimizer update?"
+            )
+
+
 def _require_iteration(iteration: int) -> int:
     try:
-        value = operator.index(iteration)
+        value = operator.index(iteration if not isinstance(iteration, bool) else None)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"`iteration` must be an integer, but is {iteration!r} instead.") from None
     if not 0 <= value < _LARGEST_ITERATION:

@@ -99,8 +99,8 @@ class Folder:
 
     @property
     def order(self) -> tuple[int, str, int, int]:
-        """Return what sorts checkpoints from old to new; no clock is asked."""
-        return (self.incarnation, self.claim, self.iteration, self.attempt)
+        """Return what sorts checkpoints from old to new: by claim, then in the order of saving; no clock is asked."""
+        return (self.incarnation, self.claim, self.attempt, self.iteration)
 
     @property
     def committed(self) -> bool:

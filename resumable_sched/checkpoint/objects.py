@@ -60,11 +60,14 @@ class Fit:
     """Saved, but with no place to go."""
     wrong: list[str] = field(default_factory=list)
     """Sentences about what cannot be loaded at all."""
+    changed: list[str] = field(default_factory=list)
+    """Settings that the saved state will overwrite."""
 
     def __iadd__(self, other: Fit) -> Self:
         self.missing += other.missing
         self.unexpected += other.unexpected
         self.wrong += other.wrong
+        self.changed += other.changed
         return self
 
 
@@ -199,20 +202,29 @@ class _Optimizer:
 
     def collect(self) -> Collected:
         tree, tensors = flatten(self._optimizer.state_dict(), self._name)
-        return Collected(tree, tensors)
+        return Collected({"type": type(self._optimizer).__qualname__, "state": tree}, tensors)
 
     def live(self) -> Mapping[str, torch.Tensor]:
         return self.collect().tensors
 
     def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
-        saved = [len(group["params"]) for group in tree["param_groups"]]
-        here = [len(group["params"]) for group in self._optimizer.param_groups]
-        if saved != here:
-            return Fit(wrong=[f"{self._name} was saved with param groups of {saved} parameters, but has {here} here"])
-        return Fit(wrong=list(_misfits(self.live(), records)))
+        name, kind = self._name, type(self._optimizer).__qualname__
+        if tree["type"] != kind:
+            remedy = f"build a {tree['type']}, or leave it out with restore(only=[...])"
+            return Fit(wrong=[f"{name} was saved from a {tree['type']}, but is a {kind} here; {remedy}"])
+        saved, here = tree["state"]["param_groups"], self._optimizer.state_dict()["param_groups"]
+        sizes = [[len(group["params"]) for group in groups] for groups in (saved, here)]
+        if sizes[0] != sizes[1]:
+            return Fit(wrong=[f"{name} was saved with param groups of {sizes[0]} parameters, but has {sizes[1]} here"])
+        changed = [
+            f"{name}.param_groups[{index}][{key!r}] was {before!r} and is built as {now!r}"
+            for index, pair in enumerate(zip(saved, here, strict=True))
+            for key, before, now in _changed_settings(*pair)
+        ]
+        return Fit(wrong=list(_misfits(self.live(), records)), changed=changed)
 
     def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
-        saved = unflatten(tree, tensors)
+        saved = unflatten(tree["state"], tensors)
         self._optimizer.load_state_dict(saved)
         # torch casts state to the dtype of its parameter, which loses digits of a float32 moment of a bfloat16 one.
         for index, entry in self._optimizer.state_dict()["state"].items():
@@ -220,6 +232,18 @@ class _Optimizer:
                 loaded = entry.get(key)
                 if isinstance(value, torch.Tensor) and isinstance(loaded, torch.Tensor) and loaded.dtype != value.dtype:
                     entry[key] = value.to(loaded.device)
+
+
+def _changed_settings(saved: JSON, here: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """Yield the numbers of a param group that the program builds otherwise now.
+
+    What a schedule writes is its own, and the learning rate is what training code changes by hand.
+    """
+    for key, now in here.items():
+        before = None if key == "lr" else saved.get(key)
+        scheduled = f"initial_{key}" in saved or f"initial_{key}" in here or key.startswith("initial_")
+        if not scheduled and all(isinstance(it, (bool, int, float)) for it in (before, now)) and before != now:
+            yield key, before, now
 
 
 @final
@@ -242,6 +266,7 @@ class _Stateful:
             self.sharing = Sharing.PER_RANK if per_rank else Sharing.REPLICATED
 
     def collect(self) -> Collected:
+        _require_own_generator(self._name, self._value)
         tree, tensors = flatten(self._value.state_dict(), self._name)
         return Collected(tree, tensors)
 
@@ -257,6 +282,19 @@ class _Stateful:
 
     def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
         self._value.load_state_dict(unflatten(tree, tensors))
+
+
+def _require_own_generator(name: str, value: object) -> None:
+    """Refuse a loader that shares a generator with its sampler: it draws from it in another order after a resume."""
+    if not isinstance(value, DataLoader) or value.num_workers > 0 or value.generator is None:
+        return
+    if getattr(value.sampler, "generator", None) is value.generator:
+        raise ValueError(
+            f'state["{name}"] must not draw from the generator of its sampler, but it does (DataLoader(shuffle=True, '
+            "generator=...) shares one): after a resume the next epochs would be shuffled otherwise. Pass sampler="
+            "torchdata.stateful_dataloader.sampler.RandomSampler(dataset, generator=torch.Generator()) and another "
+            "generator=torch.Generator()."
+        )
 
 
 def _is_torchdata(value: object) -> bool:

@@ -16,7 +16,7 @@ import xxhash
 
 from resumable_sched.checkpoint.catalog import quarantine
 from resumable_sched.checkpoint.lineage import eligible
-from resumable_sched.checkpoint.manifest import MANIFEST, Folder, Manifest, load_manifest, survey
+from resumable_sched.checkpoint.manifest import MANIFEST, Folder, Manifest, Survey, load_manifest, survey
 from resumable_sched.checkpoint.objects import Adapter, Fit
 from resumable_sched.checkpoint.shards import dtype_of, read_chunk
 from resumable_sched.checkpoint.tree import tensor_names
@@ -160,22 +160,37 @@ def _offer(
         else:
             return _Offer(folder.iteration, folder.claim, folder.attempt, dict(folder.files), manifest, found)
     damaged = {**rejected, **found}
+    if wanted is not None or damaged:
+        raise _nothing(storage, view, current, wanted, damaged, touched=touched)
+    return _Offer(rejected=found)
+
+
+def _nothing(
+    storage: Storage,
+    view: Survey,
+    current: Sequence[Folder],
+    wanted: int | None,
+    damaged: Mapping[str, tuple[str, str]],
+    *,
+    touched: bool,
+) -> IncompleteCheckpointError:
+    """Say what there is instead of a checkpoint to restore."""
     details = "".join(f" {file}: {reason}." for file, reason in damaged.values())
     if touched:
         details += " The live objects now hold parts of what was read: build them again before you use them."
-    partial = sum(not folder.committed for folder in view.folders)
-    if wanted is not None:
-        there = sorted({folder.iteration for folder in current})
-        raise IncompleteCheckpointError(
-            f"{storage.url} must have a complete checkpoint of iteration {wanted}, but has {there or 'none'} instead."
-            + details
-        )
-    if damaged:
-        raise IncompleteCheckpointError(
+    if wanted is None:
+        partial = sum(not folder.committed for folder in view.folders)
+        return IncompleteCheckpointError(
             f"{storage.url} has no complete checkpoint: {partial} are partial (the job died while writing them), "
             f"{len(damaged)} are damaged.{details}"
         )
-    return _Offer(rejected=found)
+    there = sorted({folder.iteration for folder in current})
+    if any(folder.iteration == wanted and folder.committed and folder not in current for folder in view.folders):
+        details = " That iteration was left when an older one was restored, or is of a replaced job." + details
+    return IncompleteCheckpointError(
+        f"{storage.url} must have a complete checkpoint of iteration {wanted}, but has {there or 'none'} instead."
+        + details
+    )
 
 
 @dataclass
@@ -249,12 +264,24 @@ class _Attempt:
 
     def apply(self) -> bytes:
         """Load what was read; generators last, so that nothing draws from them any more."""
+        loaded: list[str] = []
         for name in sorted(self.trees, key=lambda name: self.request.adapters[name].last):
-            self.request.adapters[name].apply(self.trees[name], self.tensors)
+            try:
+                self.request.adapters[name].apply(self.trees[name], self.tensors)
+            except Exception as error:
+                raise CheckpointError(
+                    f'state["{name}"] could not be loaded: {type(error).__name__}: {error}. Loaded already: '
+                    f"{', '.join(loaded) or 'nothing'}. Build all objects again before you go on."
+                ) from error
+            loaded.append(name)
         return b""
 
 
 def _require(fit: Fit, *, strict: bool) -> None:
+    if fit.changed:
+        warnings.warn(
+            f"Saved settings replace those of the program: {'; '.join(fit.changed)}.", UserWarning, stacklevel=2
+        )
     lines = [f"{sentence}." for sentence in fit.wrong]
     if fit.missing:
         lines.append(f"Expected, but not saved: {', '.join(fit.missing)}.")

@@ -1,7 +1,7 @@
 """The write half: what each rank writes, and the commit.
 
-Two collectives per save and no more: one before anything is written, in which the ranks make sure that they mean the
-same checkpoint, and one after, in which rank 0 learns what was written.
+Three exchanges per save, however many tensors there are: one before anything is written, in which the ranks make sure
+that they mean the same checkpoint, and two after, in which rank 0 learns what was written and says what came of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from resumable_sched.checkpoint.shards import (
 )
 from resumable_sched.checkpoint.tree import rename
 from resumable_sched.distributed.ranks import gather
-from resumable_sched.errors import CheckpointError, RankError
+from resumable_sched.errors import CheckpointError, RankError, ResumableSchedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,7 +109,7 @@ def prepare(ranks: Ranks, adapters: Mapping[str, Adapter], describe: Callable[[]
     def greet() -> bytes:
         described.append(describe())
         for name, adapter in adapters.items():
-            collected[name] = adapter.collect()
+            collected[name] = _collected(name, adapter)
         alone = ranks.world_size == 1  # then there is nothing to compare
         return msgspec.json.encode(
             _Greeting(
@@ -149,6 +149,15 @@ def prepare(ranks: Ranks, adapters: Mapping[str, Adapter], describe: Callable[[]
     )
 
 
+def _collected(name: str, adapter: Adapter) -> Collected:
+    try:
+        return adapter.collect()
+    except (ResumableSchedError, ValueError):
+        raise
+    except Exception as error:
+        raise CheckpointError(f'state["{name}"] could not be saved: {type(error).__name__}: {error}') from error
+
+
 def _renamed(content: Collected, prefix: str) -> Collected:
     return Collected(rename(content.tree, prefix), {prefix + key: tensor for key, tensor in content.tensors.items()})
 
@@ -186,7 +195,7 @@ def _own_objects(adapters: Mapping[str, Adapter], greetings: list[_Greeting]) ->
             raise RankError(
                 differing[0],
                 f'state["{name}"] differs from that of rank 0, but must be alike on all ranks. Find out where they '
-                "part (a value that depends on the rank?), or give the object an attribute per_rank = True.",
+                "part: a value that depends on the rank, or one that was changed on one rank only.",
             )
     return own
 

@@ -327,4 +327,4 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
             )
         return LocalStorage(cast("str", LocalFileSystem._strip_protocol(text)))  # noqa: SLF001 - how fsspec reads file URLs
     filesystem, root = url_to_fs(text, use_listings_cache=False, **(storage_options or {}))
-    return FsspecStorage(filesystem, root, text.rstrip("/"))
+    return FsspecStorage(filesystem, root, filesystem.unstrip_protocol(root).rstrip("/"))

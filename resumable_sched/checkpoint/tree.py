@@ -195,6 +195,8 @@ def _show(path: tuple[object, ...]) -> str:
 
 
 def _remedy(value: object) -> str:
+    if isinstance(value, torch.utils.data.DataLoader):
+        return "It has no state; use torchdata.stateful_dataloader.StatefulDataLoader, which has."
     if hasattr(value, "state_dict"):
         return "It has a state_dict(): give it a name of its own in the manager's state, or store its state_dict()."
     if callable(value):

@@ -41,6 +41,6 @@ def plain_errors() -> Iterator[None]:
     except (DemoError, CheckpointError) as error:
         err.print(str(error), highlight=False, markup=False)
         raise typer.Exit(EXIT_FOUND) from None
-    except (ValueError, ImportError, PermissionError, ConnectionError) as error:
+    except (ValueError, ImportError, OSError) as error:
         err.print(str(error), highlight=False, markup=False)
         raise typer.Exit(EXIT_USAGE) from None

@@ -7,6 +7,7 @@ travel, so that nothing is pickled on the way.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import weakref
 from collections import defaultdict
@@ -259,10 +260,23 @@ class FakeRanks:
 
 
 def current_ranks(process_group: dist.ProcessGroup | None = None) -> Ranks:
-    """Return the ranks of *process_group*, of the default group, or of this process alone where there is none."""
-    if process_group is None and not (dist.is_available() and dist.is_initialized()):
-        return SingleProcess()
-    return ProcessGroupRanks(process_group)
+    """Return the ranks of *process_group*, of the default group, or of this process alone where there is none.
+
+    Raises:
+        RuntimeError: If a launcher has started several processes, but their group was not initialised yet.
+    """
+    return SingleProcess() if _is_alone(process_group) else ProcessGroupRanks(process_group)
+
+
+def _is_alone(process_group: dist.ProcessGroup | None) -> bool:
+    if process_group is not None or (dist.is_available() and dist.is_initialized()):
+        return False
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise RuntimeError(
+            f"torch.distributed must be initialised first, because WORLD_SIZE is {os.environ['WORLD_SIZE']}, but it is "
+            "not. Call torch.distributed.init_process_group() before, or unset WORLD_SIZE for a process on its own."
+        )
+    return True
 
 
 def shared_ranks(process_group: dist.ProcessGroup | None = None) -> Ranks:
@@ -270,7 +284,7 @@ def shared_ranks(process_group: dist.ProcessGroup | None = None) -> Ranks:
 
     A group of sockets for each such call would add up in a program that makes many.
     """
-    if process_group is None and not (dist.is_available() and dist.is_initialized()):
+    if _is_alone(process_group):
         return SingleProcess()
     parent = dist.group.WORLD if process_group is None else process_group
     assert parent is not None

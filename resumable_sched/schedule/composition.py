@@ -196,10 +196,6 @@ class Composition:
         self.base = list(base)
         self._set_bases(bases)
 
-    def check_base(self, base: Sequence[float]) -> None:
-        """Raise what :meth:`rebase` would raise."""
-        _bases(self.layers, base)
-
     def settle(self, values: Sequence[float]) -> None:
         """Take up the path after configuration and clocks have been set from outside.
 
