@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -77,6 +79,8 @@ def demo(
                 bar.stop_task(earlier)
         bar.update(tasks[stage], completed=iteration)
 
+    # As Ctrl-C does: leave through the `finally` blocks, which end torchrun and its workers.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with plain_errors(), bar:
         result = run_demo(place.absolute(), on_progress=show)
     if as_json:
