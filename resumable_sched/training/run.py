@@ -104,7 +104,7 @@ class Run:
         group: The schedules and the position.
         ranks: The ranks that train together.
         hooks: All hooks, in the order of the ``after_...`` events.
-        state: What a checkpoint holds, by name. A hook may add to it in its `before_train`, but not later.
+        state: What a checkpoint holds, by name.
         resources: What is closed when `train` ends, in whichever way.
         progress: What is known beside the position.
         epoch_length: Updates of an epoch; None where the loader has no length.
