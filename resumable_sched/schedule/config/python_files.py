@@ -34,6 +34,7 @@ _SIGNS: Final[Mapping[type[ast.unaryop], Callable[[Any], Any]]] = {
     ast.UAdd: operator.pos,
     ast.Not: operator.not_,
 }
+_NAMING: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 _LARGEST: Final = 2.0**1023
 _MOST_DIGITS: Final = 300
 _SHOWN: Final = 60
@@ -78,7 +79,8 @@ class _Module:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 self._doubt_calls(value, statement)
                 self.names[name] = Located(self.value(value).value, self.file, statement.lineno)
-            case ast.AugAssign(target=ast.Name(id=name) as target, op=op, value=value):
+            case ast.AugAssign(target=ast.Name(id=name) as target, op=op, value=value) if self._is_number(name):
+                self._doubt_calls(value, statement)
                 before = ast.copy_location(ast.Name(name, ast.Load()), target)
                 self.names[name] = self.value(ast.copy_location(ast.BinOp(before, op, value), statement))
             case ast.Import() | ast.ImportFrom():
@@ -87,6 +89,10 @@ class _Module:
                 self._doubt(statement.name, statement)
             case _:
                 self._doubt_all(statement, statement)
+
+    def _is_number(self, name: str) -> bool:
+        """Tell whether changing *name* changes nothing else, as it does for a list that has other names."""
+        return name in self.names and isinstance(self.names[name].value, int | float)
 
     def _import(self, statement: ast.Import | ast.ImportFrom) -> None:
         """Let an imported name stand for its path: ``type=LinearLR`` after ``from ... import LinearLR``."""
@@ -97,7 +103,8 @@ class _Module:
                 path = alias.name if alias.asname else name
             else:
                 name, path = alias.asname or alias.name, f"{module}.{alias.name}"
-            self.names[name] = Located(_Imported(path), self.file, statement.lineno)
+            reason = f"{_RULE}, but is imported: {path}. Write the values here, or name their file in `_base_`."
+            self.names[name] = Located(_Imported(reason, path), self.file, statement.lineno)
 
     def _doubt_calls(self, value: ast.expr, statement: ast.stmt) -> None:
         """Doubt what the calls in *value* might change, as ``last = param_scheduler.pop()`` does."""
@@ -108,19 +115,19 @@ class _Module:
 
     def _doubt_all(self, part: ast.AST, statement: ast.stmt) -> None:
         """Doubt every name that *part* assigns, and every list or dict that it mentions."""
-        for node in ast.walk(part):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                for alias in node.names:
-                    self._doubt(alias.asname or alias.name.partition(".")[0], statement)
-            if not isinstance(node, ast.Name):
-                continue
-            if not isinstance(node.ctx, ast.Load):
+        nodes = list(ast.walk(part))
+        mentioned = {node.id for node in nodes if isinstance(node, ast.Name)} & self.names.keys()
+        changed = {each for name in mentioned for each in _containers(self.names[name].value)}
+        for name, other in list(self.names.items()):
+            if changed & _containers(other.value):
+                self._doubt(name, statement)
+        for node in nodes:
+            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
                 self._doubt(node.id, statement)
-            elif node.id in self.names:
-                changed = _containers(self.names[node.id].value)
-                for name, other in list(self.names.items()):
-                    if changed and changed & _containers(other.value):
-                        self._doubt(name, statement)
+            elif isinstance(node, ast.alias):
+                self._doubt(node.asname or node.name.partition(".")[0], statement)
+            elif isinstance(node, _NAMING) and node.name is not None:
+                self._doubt(node.name, statement)
 
     def _doubt(self, name: str, statement: ast.stmt) -> None:
         reason = f"{_RULE}, but `{name}` may be changed by `{_source(statement)}`. Write the values themselves."
@@ -133,12 +140,11 @@ class _Module:
             case ast.Constant(value=str() | int() | float() | None as value):
                 return self._at(node, value)
             case ast.Name(id=name) if name in self.names:
-                known = self.names[name].value
-                return self._at(node, known.path if isinstance(known, _Imported) else known)
+                return self._at(node, self.names[name].value)
             case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in self.names:
                 known = self.names[name].value
                 if isinstance(known, _Imported):
-                    return self._at(node, f"{known.path}.{attribute}")
+                    return self._at(node, _Imported(known.reason, f"{known.path}.{attribute}"))
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 return self._list(node, items)
             case ast.Dict(keys=keys, values=values):
@@ -180,7 +186,8 @@ class _Module:
             name = self.value(key).value
             if not isinstance(name, str | int | float):
                 return self._unreadable(key)
-            found[str(name)] = Located(inner.value, inner.file, key.lineno)
+            meant = inner.value.path if name == "type" and isinstance(inner.value, _Imported) else inner.value
+            found[str(name)] = Located(meant, inner.file, key.lineno)
         return self._at(node, found)
 
     def _arithmetic(  # noqa: PLR0911 - one for each way in which it may fail
@@ -213,8 +220,8 @@ class _Module:
 
 
 @dataclass(frozen=True)
-class _Imported:
-    """Stand for an imported object, which only `type` may name."""
+class _Imported(Unreadable):
+    """Stand for an imported object; only as the `type` of a schedule does its path say something."""
 
     path: str
 

@@ -232,6 +232,7 @@ param_scheduler = [dict(type=LinearLR), dict(type=schedule.CosineAnnealingLR, T_
         ("if x:\n param_scheduler = []", 1, "", "`if x:`"),
         ("for param_scheduler in x: pass", 1, "", "`for param_scheduler in x:`"),
         ("def param_scheduler(): pass", 1, "", "`def param_scheduler():`"),
+        ("from .base import param_scheduler", 1, "", "is imported: .base.param_scheduler"),
     ],
 )
 def test_what_would_need_execution_is_refused_with_its_place(
