@@ -34,13 +34,12 @@ FAULTS = {
     "schedule, which is one ahead": (
         """
         from resumable_sched import SchedulerGroup
-        load, counts = SchedulerGroup.load_state_dict, ("iteration", "iteration_in_epoch")
-        original = {name: getattr(SchedulerGroup, name).fget for name in counts}
+        load = SchedulerGroup.load_state_dict
         def shift(self, state, on_mismatch=None):
             load(self, state, on_mismatch)
             self.step()
-            for name in counts:
-                setattr(SchedulerGroup, name, property(lambda self, name=name: original[name](self) - 1))
+            counters = self._timeline.counters
+            counters.iteration, counters.iteration_in_epoch = counters.iteration - 1, counters.iteration_in_epoch - 1
         SchedulerGroup.load_state_dict = shift
         """,
         "values.lr[0]",
