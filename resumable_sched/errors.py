@@ -9,6 +9,7 @@ did. Each carries its facts as fields and also inherits the built-in that a call
     ├── StateFormatError           (ValueError)         a state dict of another kind or version
     ├── UnstorableError            (TypeError)          a value that JSON and safetensors cannot hold
     ├── StateMismatchError         (ValueError)         saved and live state do not fit
+    ├── ForeignWriterError         (RuntimeError)       other code writes a scheduled value at every step
     ├── RankError                  (RuntimeError)       another rank failed, or ranks disagree
     ├── FencedError                (RuntimeError)       a newer start of the job owns the checkpoints
     └── CheckpointError            (OSError)
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigError",
     "CorruptCheckpointError",
     "FencedError",
+    "ForeignWriterError",
     "IncompleteCheckpointError",
     "RankError",
     "ResumableSchedError",
@@ -107,6 +109,32 @@ class StateMismatchError(ResumableSchedError, ValueError):
         super().__init__(message)
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
+
+
+class ForeignWriterError(ResumableSchedError, RuntimeError):
+    """Say that other code writes a scheduled value again and again, or has written what is no finite number.
+
+    Attributes:
+        parameter: The hyper-parameter.
+        group: The param group.
+        expected: The value that its schedule gives.
+        observed: The value that was found.
+    """
+
+    def __init__(self, parameter: str, group: int, expected: float, observed: float, times: int = 1) -> None:
+        what = f"`{parameter}` of param group {group} must be written by its schedule alone, but other code has set it "
+        if times > 1:
+            what += f"in {times} consecutive steps, the last time from {expected!r} to {observed!r}. "
+            what += (
+                "Another scheduler acts on the optimizer, or the training loop sets the value: remove one of the two."
+            )
+        else:
+            what += f"from {expected!r} to {observed!r}."
+        super().__init__(what)
+        self.parameter = parameter
+        self.group = group
+        self.expected = expected
+        self.observed = observed
 
 
 class RankError(ResumableSchedError, RuntimeError):

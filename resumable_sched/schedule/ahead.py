@@ -7,18 +7,24 @@ happens (an epoch, a metric, a load, somebody else's write) ends the run ahead, 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched.schedule.columns import alike, closed_columns
-from resumable_sched.schedule.targets import FirstBeta, Key
+from resumable_sched.schedule.forecast import Forecast
+from resumable_sched.schedule.layer import UNITS
+from resumable_sched.schedule.targets import Item, Key
+from resumable_sched.schedule.timeline import opening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from resumable_sched.schedule.clock import Opening
     from resumable_sched.schedule.composition import Composition
+    from resumable_sched.schedule.layer import Layer, Unit
     from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.targets import HasParamGroups
-    from resumable_sched.schedule.timeline import Counters, ParameterKey
+    from resumable_sched.schedule.timeline import ParameterKey, Timeline
 
 __all__ = ["LONGEST", "SHORTEST", "RunAhead"]
 
@@ -39,13 +45,16 @@ class _Numbers:
         self._rows = rows
         self._index = index
         self._count = len(index)
-        for group, row in zip(self._optimizer.param_groups, index, strict=True):
-            group[self._name] = rows[row][0]  # the same number, and from now on the same object
+        self._begin()
+
+    def _begin(self) -> None:
+        for group, row in zip(self._optimizer.param_groups, self._index, strict=True):
+            group[self._name] = self._rows[row][0]  # the same number, and from now on the same object
 
     @property
     def uniform(self) -> tuple[HasParamGroups, str, Sequence[float], int] | None:
         """Give optimizer, name, values and number of groups, where all param groups have the same values."""
-        if type(self) is _Numbers and len(self._rows) == 1:
+        if len(self._rows) == 1:
             return self._optimizer, self._name, self._rows[0], self._count
         return None
 
@@ -75,15 +84,22 @@ class _Numbers:
         self._ledger.note_written(self.values(position))
 
 
-class _Betas(_Numbers):
-    """Write the first of the betas in each param group, and the key that MMEngine's loggers read."""
+class _Items(_Numbers):
+    """Write a place of a tuple in each param group, such as the first of the betas."""
 
-    def __init__(self, ledger: Ledger, rows: Sequence[Sequence[float]], index: Sequence[int]) -> None:
+    def __init__(self, ledger: Ledger, rows: Sequence[Sequence[float]], index: Sequence[int], target: Item) -> None:
+        self._tuple, self._place, self._copy = target.name, target.index, target.copy
+        self._written: list[Any] = [None] * len(index)
         super().__init__(ledger, rows, index)
-        self._written: list[Any] = []
-        for group, row in zip(self._optimizer.param_groups, index, strict=True):
-            group["betas"] = (rows[row][0], *group["betas"][1:])
-            self._written.append(group["betas"])
+
+    def _begin(self) -> None:
+        for place, group in enumerate(self._optimizer.param_groups):
+            self._put(group, place, 0)
+
+    @property
+    def uniform(self) -> None:
+        """Say that the writing is more than that of a number."""
+        return
 
     def move(self, position: int) -> bool:
         """Write the values after *position*; False if somebody else has written, with some values written perhaps."""
@@ -91,7 +107,7 @@ class _Betas(_Numbers):
         if len(groups) != self._count:
             return False
         for place, group in enumerate(groups):
-            if group["betas"] is not self._written[place]:
+            if group[self._tuple] is not self._written[place]:
                 return False
             self._put(group, place, position + 1)
         return True
@@ -99,92 +115,86 @@ class _Betas(_Numbers):
     def move_back(self, position: int) -> None:
         """Undo `move`, where the value after *position* is."""
         for place, group in enumerate(self._optimizer.param_groups[: self._count]):
-            if group.get("betas") is self._written[place]:
+            if group.get(self._tuple) is self._written[place]:
                 self._put(group, place, position)
 
     def _put(self, group: dict[str, Any], place: int, position: int) -> None:
-        value = self._rows[self._index[place]][position]
-        group["betas"] = self._written[place] = (value, *group["betas"][1:])
-        group["momentum"] = value
+        value, items = self._rows[self._index[place]][position], group[self._tuple]
+        group[self._tuple] = self._written[place] = (*items[: self._place], value, *items[self._place + 1 :])
+        if self._copy is not None:
+            group[self._copy] = value
 
 
 class RunAhead:
     """Hold the values of the next iterations, and the position among them.
 
     Args:
-        compositions: All compositions of a group.
+        timeline: The position and all compositions of a group.
         ledgers: Their ledgers.
-        counters: The position of the group.
         length: How many iterations.
+        counts: Samples and tokens that each of them is assumed to see.
 
     Attributes:
         position: Iterations done of these.
         length: How many there are; the present position once it has been ended.
         planned: How many there were at first.
         running: Whether it has not been ended.
+        expects: Samples and tokens that each iteration must see; None where it makes no difference.
     """
 
     def __init__(
-        self,
-        compositions: Mapping[ParameterKey, Composition],
-        ledgers: Mapping[ParameterKey, Ledger],
-        counters: Counters,
-        length: int,
+        self, timeline: Timeline, ledgers: Mapping[ParameterKey, Ledger], length: int, counts: tuple[int, int]
     ) -> None:
+        compositions = timeline.compositions
         found = {key: alike(composition) for key, composition in compositions.items()}
         most = max((len(firsts) for _, firsts in found.values()), default=1)
         self.length = max(1, min(length, _MOST_FLOATS // most))
         self.planned = self.length
         self.running = True
         self.position = 0
+        units = {layer.schedule.clock_unit for each in compositions.values() for layer in each.layers}
+        self.expects = counts if units & {"sample", "token"} else None
         self._caught_up = 0
+        self._counters = timeline.counters
+        now = timeline.counters.iteration
+        rows = range(now, now + self.length + 1)
+        forecast = Forecast(timeline.counters.copy(), timeline.cadence, None, *counts)
+        # A counter of its own that an optimizer has moves with it.
+        self._updates = {name: forecast.ticks("iteration", name, rows) for name in timeline.counters.updates}
         self._columns: dict[ParameterKey, _Numbers] = {}
-        self._moved = [
-            (composition, [layer for layer in composition.layers if layer.schedule.clock_unit == "iteration"])
-            for composition in compositions.values()
-        ]
+        self._moved: list[_Moved] = []
         self._chains: list[tuple[Composition, _Numbers]] = []
         for key, composition in compositions.items():
-            index, firsts = found[key]
-            rows = self._rows(composition, firsts, counters)
-            column = (_Betas if isinstance(ledgers[key].target, FirstBeta) else _Numbers)(ledgers[key], rows, index)
+            ticks = {unit: forecast.ticks(unit, key[0], rows) for unit in UNITS}
+            self._moved.append(_Moved(composition, ticks, self.length))
+            column = _column(ledgers[key], _rows(composition, ticks, forecast, key[0], found[key][1]), found[key][0])
             self._columns[key] = column
             if composition.chain is not None:
                 self._chains.append((composition, column))
         self._uniform = [it for column in self._columns.values() if (it := column.uniform) is not None]
         self._others = [column for column in self._columns.values() if column.uniform is None]
-        for composition, layers in self._moved:
-            composition.follower = self
-            for layer in layers:
-                layer.follower = self
+        for moved in self._moved:
+            moved.follow(self)
 
     @classmethod
-    def possible(cls, ledgers: Mapping[ParameterKey, Ledger]) -> bool:
+    def possible(cls, timeline: Timeline, ledgers: Mapping[ParameterKey, Ledger]) -> bool:
         """Tell whether every value is a plain number; a tensor has to be filled in place."""
-        for ledger in ledgers.values():
-            groups = ledger.optimizer.param_groups
-            if isinstance(ledger.target, Key):
+        tuples = []
+        for key, ledger in ledgers.items():
+            groups, target = ledger.optimizer.param_groups, ledger.target
+            if isinstance(target, Key):
                 if not all(type(group[ledger.name]) is float for group in groups):
                     return False
-            elif not all(type(group["betas"]) is tuple and type(group["betas"][0]) is float for group in groups):
-                return False
-        return True
-
-    def _rows(self, composition: Composition, firsts: Sequence[int], counters: Counters) -> list[list[float]]:
-        """Give, for each column, the present value and those of the next iterations; no epoch ends among them."""
-        count, iteration = self.length + 1, counters.iteration
-        if all(layer.schedule.clock_unit == "epoch" for layer in composition.layers):
-            present = composition.values()
-            return [[present[group]] * count for group in firsts]
-        if composition.chain is not None:
-            return _replayed(composition, firsts, count)
-        ticks = {"iteration": range(iteration, iteration + count), "epoch": [counters.epoch] * count}
-        openings = {
-            index: (layer.schedule.begin, 0, 0)
-            for index, layer in enumerate(composition.layers)
-            if layer.clock.opened is None and layer.schedule.clock_unit == "iteration"
-        }
-        return closed_columns(composition, ticks, openings, firsts)  # type: ignore[arg-type]
+            elif isinstance(target, Item):
+                tuples.append((key[0], target.name))
+                if not all(
+                    type(group[target.name]) is tuple and type(group[target.name][target.index]) is float
+                    for group in groups
+                ):
+                    return False
+        if len(set(tuples)) < len(tuples):
+            return False  # two places of one tuple: each would take the other's writing for somebody else's
+        return not any(each.chain is not None and each.amendments for each in timeline.compositions.values())
 
     def step(self) -> bool:
         """Write the next values; False, and nothing changed, if that is not all there is to do."""
@@ -226,10 +236,11 @@ class RunAhead:
         ticks = self.position - self._caught_up
         if ticks == 0:
             return
-        self._caught_up = self.position
-        for _, layers in self._moved:
-            for layer in layers:
-                layer.catch_up(ticks)
+        before, self._caught_up = self._caught_up, self.position
+        for moved in self._moved:
+            moved.catch_up(before, self.position)
+        for name, updates in self._updates.items():
+            self._counters.updates[name] = updates[self.position]
         for composition, column in self._chains:
             composition.chain = column.values(self.position)
 
@@ -245,20 +256,72 @@ class RunAhead:
         """Catch up and end: every later step is refused."""
         self.rest()
         self.length, self.running = self.position, False
-        for composition, layers in self._moved:
-            composition.follower = None
-            for layer in layers:
-                layer.follower = None
+        for moved in self._moved:
+            moved.follow(None)
 
 
-def _replayed(composition: Composition, firsts: Sequence[int], count: int) -> list[list[float]]:
+class _Moved:
+    """Be the layers of a composition whose clocks iterations move, and where their clocks will be."""
+
+    def __init__(self, composition: Composition, ticks: Mapping[Unit, Sequence[int]], length: int) -> None:
+        self._composition = composition
+        self._ticks = ticks
+        self._layers = [
+            layer
+            for layer in composition.layers
+            if ticks[layer.schedule.clock_unit][length] != ticks[layer.schedule.clock_unit][0]
+        ]
+
+    def follow(self, follower: RunAhead | None) -> None:
+        """Let the clocks ask *follower* where they are."""
+        self._composition.follower = follower
+        for layer in self._layers:
+            layer.follower = follower
+
+    def catch_up(self, before: int, now: int) -> None:
+        """Move the clocks from one place among the rows to another."""
+
+        def opened(layer: Layer) -> Opening:
+            own = self._ticks[layer.schedule.clock_unit]
+            place = bisect_left(own, layer.schedule.begin, before, now)
+            return opening(self._composition, layer, self._ticks["iteration"][place])
+
+        for layer in self._layers:
+            own = self._ticks[layer.schedule.clock_unit]
+            layer.catch_up(own[now] - own[before], opened)
+
+
+def _column(ledger: Ledger, rows: Sequence[Sequence[float]], index: Sequence[int]) -> _Numbers:
+    if isinstance(ledger.target, Item):
+        return _Items(ledger, rows, index, ledger.target)
+    return _Numbers(ledger, rows, index)
+
+
+def _rows(
+    composition: Composition,
+    ticks: Mapping[Unit, Sequence[int]],
+    forecast: Forecast,
+    optimizer: str,
+    firsts: Sequence[int],
+) -> list[list[float]]:
+    """Give, for each column, the present value and those of the next iterations; no epoch ends among them."""
+    count = len(ticks["epoch"])
+    if all(layer.schedule.clock_unit == "epoch" for layer in composition.layers):
+        present = composition.values()
+        return [[present[group]] * count for group in firsts]
+    if composition.chain is not None:
+        return _replayed(composition, ticks["iteration"], firsts)
+    return closed_columns(composition, ticks, forecast.openings(composition, optimizer), firsts)
+
+
+def _replayed(composition: Composition, ticks: Sequence[int], firsts: Sequence[int]) -> list[list[float]]:
     """Give the values of a chain, by stepping a copy."""
     future = composition.copy()
     moved = [layer for layer in future.layers if layer.schedule.clock_unit == "iteration"]
     rows: list[list[float]] = [[] for _ in firsts]
-    for place in range(count):
-        if place:
-            future.tick(moved, lambda layer: (layer.schedule.begin, 0, 0))
+    for place, tick in enumerate(ticks):
+        if place and tick != ticks[place - 1]:
+            future.tick(moved, lambda layer, at=tick: opening(future, layer, at))  # type: ignore[misc]
         values = future.values()
         for row, group in zip(rows, firsts, strict=True):
             row.append(values[group])

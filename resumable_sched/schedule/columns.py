@@ -9,13 +9,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
+from resumable_sched.schedule.amendments import in_force
 from resumable_sched.schedule.curves import Affine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from resumable_sched.schedule.clock import Opening
-    from resumable_sched.schedule.composition import Composition, Layer, Unit
+    from resumable_sched.schedule.composition import Composition
+    from resumable_sched.schedule.layer import Layer, Unit
 
 __all__ = ["alike", "closed_columns"]
 
@@ -26,12 +28,16 @@ def alike(composition: Composition) -> tuple[list[int], list[int]]:
     Returns:
         For each param group, the number of its column; and for each column, its first param group.
     """
-    columns: dict[tuple[float, ...], int] = {}
+    columns: dict[tuple[object, ...], int] = {}
     firsts: list[int] = []
     index = []
     chain = composition.chain
+    selections = [layer.acts_on for layer in composition.layers if layer.acts_on is not None]
     for group, base in enumerate(composition.base):
-        key = [base, *(layer.base[group] for layer in composition.layers)]
+        key: list[object] = [base, *(layer.base[group] for layer in composition.layers)]
+        key += [acts_on[group] for acts_on in selections]
+        if composition.amendments:
+            key += [(it.scale, it.offset, it.expected, it.observed) for it in in_force(composition.amendments, group)]
         key += [fold.scales[group] for layer in composition.layers if (fold := layer.clock.fold) is not None]
         if chain is not None:
             key.append(chain[group])
@@ -75,6 +81,8 @@ def closed_columns(
     for group in groups:
         values = [composition.base[group]] * count
         for layer, (first, last, local), known in zip(ordered, parts, shared, strict=True):
+            if layer.acts_on is not None and not layer.acts_on[group]:
+                continue
             fold = layer.clock.fold
             if fold is not None:
                 scale = fold.scales[group]
@@ -89,6 +97,8 @@ def closed_columns(
                 held = layer.schedule.at(layer.schedule.span, layer.base[group])
                 scale, offset = held
                 values[last:] = [scale * value + offset for value in values[last:]]
+        for amendment in in_force(composition.amendments, group):
+            values = list(map(amendment, values))
         columns.append(values)
     return columns
 

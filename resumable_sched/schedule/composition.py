@@ -8,126 +8,20 @@ parameter is a *chain*, one float for each group that every tick advances.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+import operator
+from typing import TYPE_CHECKING
+
+from resumable_sched.schedule.amendments import amend_all
+from resumable_sched.schedule.layer import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from resumable_sched.schedule.clock import Clock, Opening
-    from resumable_sched.schedule.curves import Affine
+    from resumable_sched.schedule.amendments import Amendment
+    from resumable_sched.schedule.clock import Opening
+    from resumable_sched.schedule.layer import Follower
 
-__all__ = ["Composition", "Follower", "Layer", "Schedule", "Unit"]
-
-Unit = Literal["epoch", "iteration"]
-
-
-class Schedule(Protocol):
-    """Be what a composition needs to know of a schedule; all of it is fixed configuration."""
-
-    @property
-    def begin(self) -> int:
-        """Give the tick at which the window opens."""
-
-    @property
-    def span(self) -> int:
-        """Give the ticks from the first to the last one of the window."""
-
-    @property
-    def clock_unit(self) -> Unit:
-        """Give what a tick is."""
-
-    @property
-    def multiplicative(self) -> bool:
-        """Tell whether every map of the window has offset 0, and depends on its tick alone, not on the base."""
-
-    def at(self, t: int, base: float) -> Affine:
-        """Give the map at local tick *t*."""
-
-    def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
-        """Give the scales and the offsets of the maps at many local ticks: those of :meth:`at`, to the last bit."""
-
-    def increment(self, t: int, base: float) -> Affine:
-        """Give the map that leads from the value at local tick ``t - 1`` to that at *t*."""
-
-    def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give the base that this schedule works with, and the one for the schedules after it in the list."""
-
-
-class Follower(Protocol):
-    """Be who moves values on without telling the clocks, and tells them when somebody looks."""
-
-    def catch_up(self) -> None:
-        """Bring clocks and chains to where the values are."""
-
-    def release(self) -> None:
-        """Catch up and stop: something else than an iteration is about to happen."""
-
-
-class Layer:
-    """Be one schedule of a composition, with its clock and the base that it works with.
-
-    Args:
-        schedule: The schedule.
-        clock: Its clock.
-        base: What it works with.
-
-    Attributes:
-        follower: Who moves the values ahead of the clock; None while nobody does.
-    """
-
-    __slots__ = ("_clock", "base", "follower", "schedule")
-
-    def __init__(self, schedule: Schedule, clock: Clock, base: Sequence[float] = ()) -> None:
-        self.schedule = schedule
-        self._clock = clock
-        self.base = list(base)
-        self.follower: Follower | None = None
-
-    @property
-    def clock(self) -> Clock:
-        """Give the clock, at the present tick."""
-        if self.follower is not None:
-            self.follower.catch_up()
-        return self._clock
-
-    def catch_up(self, ticks: int) -> None:
-        """Move an iteration clock by *ticks*, and open the window if that is inside; for a `Follower`."""
-        clock, begin = self._clock, self.schedule.begin
-        before = clock.tick
-        clock.tick += ticks
-        if clock.opened is None and clock.tick >= begin:
-            clock.opened = (begin, 0, 0)
-        if clock.fold is not None and before < begin + self.schedule.span and clock.tick >= begin:
-            clock.fold.pending = True
-
-    @property
-    def local_tick(self) -> int:
-        """Give the tick since the window opened; it stops at the last one of the window, and is negative before it."""
-        return min(self.clock.tick - self.schedule.begin, self.schedule.span)
-
-    @property
-    def in_window(self) -> bool:
-        """Tell whether the clock is inside the window."""
-        return 0 <= self.clock.tick - self.schedule.begin <= self.schedule.span
-
-    def apply(self, values: Sequence[float]) -> list[float]:
-        """Map the value of each param group at the present tick, or by the held map after the window."""
-        fold, schedule, tick = self.clock.fold, self.schedule, self.local_tick
-        if fold is not None:
-            return [scale * value for scale, value in zip(fold.scales, values, strict=True)]
-        if schedule.multiplicative:  # the same for every group
-            scale, offset = schedule.at(tick, self.base[0])
-            return [scale * value + offset for value in values]
-        maps = {base: schedule.at(tick, base) for base in set(self.base)}
-        return [maps[base](value) for base, value in zip(self.base, values, strict=True)]
-
-    def advance(self, values: Sequence[float]) -> list[float]:
-        """Do to the values of a chain what the present tick does."""
-        if self.clock.fold is not None or not self.in_window:
-            return list(values)
-        tick = self.local_tick
-        maps = {base: self.schedule.increment(tick, base) for base in set(self.base)}
-        return [maps[base](value) for base, value in zip(self.base, values, strict=True)]
+__all__ = ["Composition", "needs_chain"]
 
 
 class Composition:
@@ -140,12 +34,14 @@ class Composition:
     Attributes:
         layers: The schedules, in list order.
         base: The value that the user gave, one for each param group.
+        amendments: What was changed beside the schedules, in order.
         follower: Who moves the values ahead of the clocks; None while nobody does.
     """
 
     def __init__(self, layers: Iterable[Layer], base: Sequence[float]) -> None:
         self.layers: list[Layer] = []
         self.base = list(base)
+        self.amendments: list[Amendment] = []
         self.follower: Follower | None = None
         self._chain: list[float] | None = None
         for layer in layers:
@@ -174,9 +70,10 @@ class Composition:
             ValueError: A list of values of the schedule has another length than there are param groups, or its position
                 was guessed (``last_step=``) and cannot be, because the value depends on the path.
         """
+        layer.acts_on = layer.schedule.selection()
         layers = [*self.layers, layer]
         bases = _bases(layers, self.base)
-        present = self.values()
+        present = self.scheduled()
         chained = needs_chain(layers)
         if chained and any(each.clock.guessed for each in layers):
             raise ValueError(
@@ -196,6 +93,30 @@ class Composition:
         self.base = list(base)
         self._set_bases(bases)
 
+    def grow(self, base: Sequence[float]) -> None:
+        """Schedule param groups that were added to the optimizer, whose values the user gave as *base*.
+
+        Their values are those that they would have had from the beginning; a chain begins for them as if no schedules
+        had overlapped, and a plateau as if there had been no metric.
+
+        Raises:
+            ValueError: A schedule has a list of values, one for each param group, and none for these.
+        """
+        self.release()
+        longer = [*self.base, *base]
+        selections = [layer.schedule.selection() for layer in self.layers]
+        bases = _bases(self.layers, longer, selections)
+        chain = self.chain
+        self.base = longer
+        self._set_bases(bases)
+        for layer, selection in zip(self.layers, selections, strict=True):
+            layer.acts_on = selection
+            if layer.clock.fold is not None:
+                layer.clock.fold.scales += [1.0] * len(base)
+        if chain is not None:
+            self.chain = None
+            self.chain = [*chain, *self.scheduled()[len(chain) :]]
+
     def settle(self, values: Sequence[float]) -> None:
         """Take up the path after configuration and clocks have been set from outside.
 
@@ -203,6 +124,8 @@ class Composition:
             values: From where a chain goes on. What is a function of the position needs none.
         """
         self.release()
+        for layer in self.layers:
+            layer.acts_on = layer.schedule.selection()
         self.chain = list(values) if needs_chain(self.layers) else None
 
     @property
@@ -212,6 +135,10 @@ class Composition:
 
     def values(self) -> list[float]:
         """Give the value of each param group at the present ticks."""
+        return amend_all(self.scheduled(), self.amendments) if self.amendments else self.scheduled()
+
+    def scheduled(self) -> list[float]:
+        """Give what the schedules alone make of each param group."""
         if self.chain is not None:
             return list(self.chain)
         values = list(self.base)
@@ -224,17 +151,18 @@ class Composition:
         opened = [layer for layer in self.layers if layer.clock.opened is not None]
         return sorted(opened, key=lambda layer: layer.clock.opened or (0, 0, 0))
 
-    def tick(self, moved: Sequence[Layer], opening: Callable[[Layer], Opening]) -> None:
-        """Move the clocks of the layers *moved* by one tick.
+    def tick(self, moved: Sequence[Layer], opening: Callable[[Layer], Opening], by: int = 1) -> None:
+        """Move the clocks of the layers *moved*.
 
         Args:
             moved: Layers of this composition, in list order.
             opening: Says when it is, for a layer whose window opens with this tick.
+            by: Ticks; a chain moves by one.
         """
         self.release()
         for layer in moved:
             clock = layer.clock
-            clock.tick += 1
+            clock.tick += by
             if clock.opened is None and clock.tick >= layer.schedule.begin:
                 clock.opened = opening(layer)
             if clock.fold is not None and layer.in_window:
@@ -252,13 +180,17 @@ class Composition:
                 continue
             fold.scales[group] *= after / value
             if self.chain is not None:
-                self.chain[group] = after
+                self.chain[group] = self.chain[group] * (after / value) if self.amendments else after
 
     def copy(self) -> Composition:
         """Give an independent copy, to look ahead with."""
         twin = Composition((), self.base)
-        twin.layers = [Layer(layer.schedule, layer.clock.copy(), layer.base) for layer in self.layers]
+        for layer in self.layers:
+            copied = Layer(layer.schedule, layer.clock.copy(), layer.base)
+            copied.acts_on = layer.acts_on
+            twin.layers.append(copied)
         twin.chain = None if self.chain is None else list(self.chain)
+        twin.amendments = list(self.amendments)
         return twin
 
     def _increment(self, moved: Iterable[Layer]) -> None:
@@ -272,25 +204,36 @@ class Composition:
             layer.base = base
 
 
-def _bases(layers: Iterable[Layer], base: Sequence[float]) -> list[list[float]]:
+def _bases(
+    layers: Sequence[Layer], base: Sequence[float], selections: Sequence[list[bool] | None] | None = None
+) -> list[list[float]]:
+    """Give the base that each layer works with; a one-cycle changes that of the layers after it, where it acts."""
     bases, present = [], list(base)
-    for layer in layers:
-        own, present = layer.schedule.split_base(present)
+    for layer, acts_on in zip(layers, selections or [layer.acts_on for layer in layers], strict=True):
+        own, after = layer.schedule.split_base(present)
         bases.append(own)
+        present = (
+            after
+            if acts_on is None
+            else [new if it else old for new, old, it in zip(after, present, acts_on, strict=True)]
+        )
     return bases
 
 
 def needs_chain(layers: Sequence[Layer]) -> bool:
     """Tell whether a schedule that is not purely multiplicative may overlap another one of *layers*."""
     return any(
-        not (one.schedule.multiplicative and other.schedule.multiplicative)
-        and _may_overlap(one.schedule, other.schedule)
+        not (one.schedule.multiplicative and other.schedule.multiplicative) and _may_overlap(one, other)
         for index, one in enumerate(layers)
         for other in layers[:index]
     )
 
 
-def _may_overlap(one: Schedule, other: Schedule) -> bool:
-    if one.clock_unit != other.clock_unit:
+def _may_overlap(one: Layer, other: Layer) -> bool:
+    chosen = [one.acts_on, other.acts_on]
+    if None not in chosen and not any(map(operator.and_, *chosen)):  # type: ignore[arg-type]
+        return False  # they act on different param groups
+    first, second = one.schedule, other.schedule
+    if first.clock_unit != second.clock_unit:
         return True  # how many iterations an epoch has is only known afterwards
-    return one.begin <= other.begin + other.span and other.begin <= one.begin + one.span
+    return first.begin <= second.begin + second.span and second.begin <= first.begin + first.span

@@ -10,7 +10,17 @@ if TYPE_CHECKING:
 
 __all__ = ["DURATION", "FOREVER", "FUNCTION", "POINTS", "RATE", "by_iteration"]
 
-FOREVER: Final = 10**9
+
+class _Forever(int):
+    """Be the default `end`, and known again: 10**9 tokens is a place like any other."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return "FOREVER"  # copies and unpickled ones are the same object
+
+
+FOREVER: Final = _Forever(10**9)
 """The default `end`: as long as training lasts. A group that knows how long that is takes that."""
 
 DURATION: Final[Mapping[str, Any]] = {"convert": "duration"}
@@ -48,6 +58,11 @@ def by_iteration(
     return {name: _converted(name, value, kinds.get(name), length) for name, value in arguments.items()}
 
 
+def _multiplied(duration: Any, length: int) -> Any:  # noqa: ANN401 - a number or a share of training
+    """Give iterations for epochs; a share of training is one of iterations as well."""
+    return duration if isinstance(duration, str) else round(duration * length)
+
+
 def _converted(name: str, value: Any, kind: str | None, length: int) -> Any:  # noqa: ANN401 - any field
     """Convert the *value* of the argument *name* for epochs of *length* iterations.
 
@@ -62,9 +77,13 @@ def _converted(name: str, value: Any, kind: str | None, length: int) -> Any:  # 
     if value is None or kind is None:
         return value
     if kind == "points":
-        return [(tick * length, each) for tick, each in value]
+        return [(_multiplied(tick, length), each) for tick, each in value]
     if kind == "duration" and value != FOREVER:
-        return [round(each * length) for each in value] if isinstance(value, list | tuple) else round(value * length)
+        return (
+            [_multiplied(each, length) for each in value]
+            if isinstance(value, list | tuple)
+            else _multiplied(value, length)
+        )
     if kind == "rate":
         if value < 0:
             raise ValueError(f"`{name}` must be at least 0 to be taken by iteration, but is {value!r} instead.")

@@ -3,26 +3,36 @@
 The ledger is the only place that writes into an optimizer. What it reads there is the base, once, and whether
 somebody else has written since. It lives outside the optimizer, in a dict with weak keys, because a copy of an
 optimizer drops foreign attributes; and it refers to the optimizer weakly, so that it does not outlive it.
+
+A number that is not ours is somebody's intent: it is not undone, and becomes an amendment of the schedules.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from resumable_sched.schedule.composition import Composition, Layer
+from resumable_sched.errors import ForeignWriterError
+from resumable_sched.schedule.amendments import Amendment
+from resumable_sched.schedule.composition import Composition
 from resumable_sched.schedule.targets import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from resumable_sched.schedule.layer import Layer
     from resumable_sched.schedule.targets import HasParamGroups
 
 __all__ = ["Ledger", "ledger_of", "ledgers_of", "saved_base"]
+
+_MOST_IN_A_ROW: Final = 3
+"""Foreign changes in consecutive steps that are taken for somebody's intent; more are another scheduler."""
+
+logger = logging.getLogger("resumable_sched")
 
 _LEDGERS: weakref.WeakKeyDictionary[Any, dict[str, Ledger]] = weakref.WeakKeyDictionary()
 
@@ -96,7 +106,8 @@ class Ledger:
         self._openings = 0
         self._written: list[float] = []
         self._stamps: list[object] = []
-        self._warned = False
+        self._last_foreign = -2
+        self._foreign_in_a_row = 0
 
     def _initial(self, group: dict[str, Any]) -> float:
         """Give the value that the user gave: what is recorded, else the present one."""
@@ -142,8 +153,7 @@ class Ledger:
             )
         groups = list(self.optimizer.param_groups)
         if self.composition.layers:
-            self._check_count(len(groups))
-            self._groups = groups
+            self._take_groups(groups)
         else:  # the values may have changed since a schedule that was refused looked at them
             self._groups = groups
             self.composition = Composition((), [self._initial(group) for group in groups])
@@ -153,34 +163,90 @@ class Ledger:
         self.record_base()
         self.write()
 
-    def check(self) -> None:
-        """See whether somebody else has written since, or loaded the optimizer; if so, write our values again.
+    def check(self, iteration: int | None = None) -> None:
+        """See what has happened to the optimizer since the last write, before the schedules move on.
+
+        A number that somebody else has written becomes an amendment. Param groups that were added are scheduled from
+        now on. Where the optimizer was loaded, our values are written again.
+
+        Args:
+            iteration: Completed updates; by default, the ticks of the schedule that has come furthest.
 
         Raises:
-            RuntimeError: Param groups were added or removed.
+            ForeignWriterError: Somebody else writes at every step, or has written what is no finite number.
+            RuntimeError: Param groups were removed.
+            ValueError: A schedule has a list of values, one for each param group, and none for one that was added.
         """
-        groups = self.optimizer.param_groups
-        self._check_count(len(groups))
-        if any(new is not old for new, old in zip(groups, self._groups, strict=True)):
+        groups = list(self.optimizer.param_groups)
+        known = len(self._groups)
+        if len(groups) < known or any(new is not old for new, old in zip(groups, self._groups, strict=False)):
             self.adopt_groups()
             return
         stamps = [self.target.stamp(group) for group in groups]
         if stamps == self._stamps:
             return
-        for index, (group, value) in enumerate(zip(groups, self._written, strict=True)):
+        found = []
+        for index, (group, value) in enumerate(zip(self._groups, self._written, strict=True)):
             observed, written = self.target.read(group), self.target.rounded(group, value)
             if observed != written and not (math.isnan(observed) and math.isnan(written)):
-                self._warn_foreign(index, observed, written)
-                break
-        self.write()
-
-    def adopt_groups(self) -> None:
-        """Take the param groups of an optimizer that was just loaded for ours, and write our values there."""
-        groups = list(self.optimizer.param_groups)
-        self._check_count(len(groups))
-        self._groups = groups
+                found.append((index, value, observed))
+        self._take_groups(groups)
+        if found:
+            self._amend(found, self._furthest_tick() if iteration is None else iteration)
         self.record_base()
         self.write()
+
+    def _furthest_tick(self) -> int:
+        return max((layer.clock.tick for layer in self.composition.layers), default=0)
+
+    def _amend(self, found: Sequence[tuple[int, float, float]], iteration: int) -> None:
+        """Let what others have written act from now on: param group, the value before, and theirs, of each."""
+        group, expected, observed = found[0]
+        if iteration != self._last_foreign:
+            follows = iteration == self._last_foreign + 1
+            self._foreign_in_a_row = self._foreign_in_a_row + 1 if follows else 1
+            self._last_foreign = iteration
+        if self._foreign_in_a_row > _MOST_IN_A_ROW:
+            raise ForeignWriterError(self.name, group, expected, observed, self._foreign_in_a_row)
+        for index, before, now in found:
+            if not math.isfinite(now):
+                raise ForeignWriterError(self.name, index, before, now)
+        for index, before, now in found:
+            amendment = Amendment.foreign(iteration, index, before, now)
+            self.composition.amendments.append(amendment)
+            logger.warning(
+                "`%s` of param group %d was set to %r by other code at iteration %d, where its schedule gives %r. From "
+                "now on the schedule is amended: %s.",
+                self.name,
+                index,
+                now,
+                iteration,
+                before,
+                amendment.label,
+            )
+
+    def adopt_groups(self) -> None:
+        """Take the param groups of an optimizer that was just loaded, or has more of them, for ours, and write there.
+
+        Raises:
+            RuntimeError: Param groups were removed.
+            ValueError: A schedule has a list of values, one for each param group, and none for one that was added.
+        """
+        self._take_groups(list(self.optimizer.param_groups))
+        self.record_base()
+        self.write()
+
+    def _take_groups(self, groups: list[dict[str, Any]]) -> None:
+        known = len(self._groups)
+        if len(groups) < known:
+            raise RuntimeError(
+                f"`{self.name}` is scheduled for {known} param groups, but the optimizer has {len(groups)} now. Build "
+                "new schedulers for an optimizer from which param groups were removed."
+            )
+        if len(groups) > known:
+            self.composition.grow([self._initial(group) for group in groups[known:]])
+            logger.info("%d param groups were added, and their `%s` is scheduled.", len(groups) - known, self.name)
+        self._groups = groups
 
     def record_base(self) -> None:
         """Write the base under ``initial_<name>``, where torch and MMEngine look for it."""
@@ -213,30 +279,14 @@ class Ledger:
         return self.target.rounded(self._groups[group], value)
 
     def check_groups(self) -> None:
-        """See whether the optimizer has the param groups that are scheduled.
+        """See whether the optimizer has the param groups that are scheduled, and schedule those that were added.
 
         Raises:
-            RuntimeError: Some were added or removed.
+            RuntimeError: Some were removed.
+            ValueError: A schedule has a list of values, one for each param group, and none for one that was added.
         """
-        self._check_count(len(self.optimizer.param_groups))
-
-    def _check_count(self, count: int) -> None:
-        if count != len(self._groups):
-            raise RuntimeError(
-                f"`{self.name}` is scheduled for {len(self._groups)} param groups, but the optimizer has {count} now. "
-                "Add param groups before the schedulers are built."
-            )
-
-    def _warn_foreign(self, group: int, observed: float, written: float) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        warnings.warn(
-            f"`{self.name}` of param group {group} was set to {observed!r} by other code, but its schedule says "
-            f"{written!r}; the schedule's value is written again. Change the schedule instead. This is said once.",
-            UserWarning,
-            stacklevel=4,
-        )
+        if len(self.optimizer.param_groups) != len(self._groups):
+            self.adopt_groups()
 
 
 def saved_base(ledger: Ledger, saved: Sequence[float], current: Sequence[float]) -> list[bool]:

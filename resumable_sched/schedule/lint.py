@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from resumable_sched.schedule import curves
 from resumable_sched.schedule.families import CosineAnnealingParamScheduler
+from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
-from resumable_sched.schedule.scheduler import DURATION, FOREVER
-from resumable_sched.schedule.windows import Lengths, Window, windows_of
+from resumable_sched.schedule.scheduler import DURATION
+from resumable_sched.schedule.windows import Sizes, Window, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +64,9 @@ def lint(
     epoch_length: int | None = None,
     max_epochs: int | None = None,
     max_iters: int | None = None,
+    max_samples: int | None = None,
+    max_tokens: int | None = None,
+    sizes: Sizes | None = None,
 ) -> list[Finding]:
     """Find windows that never open, milestones that are never reached, floors that are missed, gaps and overlaps.
 
@@ -70,24 +75,28 @@ def lint(
         epoch_length: Iterations of an epoch.
         max_epochs: Epochs of the training.
         max_iters: Iterations of the training.
+        max_samples: Samples of the training.
+        max_tokens: Tokens of the training.
+        sizes: What an iteration is of every clock; by default, what *epoch_length* says.
 
     Returns:
         What was found: first about each schedule in list order, then about those that act on the same hyper-parameter.
     """
-    lengths = Lengths(epoch_length, max_epochs, max_iters)
-    windows = windows_of(schedulers, lengths)
+    lengths = Lengths(epoch_length, max_epochs, max_iters, max_samples, max_tokens)
+    sizes = Sizes(epoch_length) if sizes is None else sizes
+    windows = windows_of(schedulers, lengths, sizes)
     found = [finding for window in windows for finding in _alone(window, lengths)]
     keys = list(dict.fromkeys(window.key for window in windows))
     opening = [window for window in windows if not _never_opens(window, lengths)]
     for key in keys:
         if members := [window for window in opening if window.key == key]:
-            found += _together(members, lengths)
+            found += _together(members, sizes)
     return found
 
 
 def _alone(window: Window, lengths: Lengths) -> Iterator[Finding]:
     """Look at one schedule."""
-    scheduler, length = window.scheduler, lengths.of_training(window.scheduler)
+    scheduler, length = window.scheduler, lengths.of_training(window.scheduler.clock_unit)
     name, unit = type(scheduler).__name__, scheduler.clock_unit
 
     def finding(kind: Kind, level: Literal["warning", "note"], message: str) -> Finding:
@@ -99,7 +108,7 @@ def _alone(window: Window, lengths: Lengths) -> Iterator[Finding]:
         text = f"begins at {unit} {scheduler.begin}, but training has {_count(length or 0, unit)}: it never acts."
         yield finding("never-opens", "warning", text)
         return
-    if scheduler.end == FOREVER:
+    if scheduler.open_ended:
         if length is None:
             text = f"`end` is not given, and nobody says how many {unit}s training has."
             yield finding("unknown-length", "warning", text)
@@ -118,13 +127,13 @@ def _alone(window: Window, lengths: Lengths) -> Iterator[Finding]:
 
 
 def _never_opens(window: Window, lengths: Lengths) -> bool:
-    length = lengths.of_training(window.scheduler)
+    length = lengths.of_training(window.scheduler.clock_unit)
     return length is not None and window.scheduler.begin >= length
 
 
 def _last_tick(scheduler: ParamScheduler, length: int | None) -> int | None:
     """Give the last tick since `begin` whose value an update uses."""
-    ends = [end for end in (None if scheduler.end == FOREVER else scheduler.end, length) if end is not None]
+    ends = [end for end in (None if scheduler.open_ended else scheduler.end, length) if end is not None]
     return min(ends) - 1 - scheduler.begin if ends else None
 
 
@@ -166,18 +175,20 @@ def _cosine(
         yield "misses-floor", "note" if period - last == 1 else "warning", text
 
 
-def _together(windows: Sequence[Window], lengths: Lengths) -> Iterator[Finding]:
+def _together(windows: Sequence[Window], sizes: Sizes) -> Iterator[Finding]:
     """Look at the schedules of one hyper-parameter."""
     placed = [_Placed(window, window.begin, _end(window)) for window in windows if window.begin is not None]
     mixed = len({window.scheduler.clock_unit for window in windows}) > 1
-    if mixed and lengths.epoch_length is None:
-        text = "its schedules count epochs and iterations, and nobody says how long an epoch is: overlaps are unknown."
+    if mixed and any(sizes.iteration_of(it.scheduler, it.optimizer, 1) is None for it in windows):
+        units = " and ".join(sorted({f"{window.scheduler.clock_unit}s" for window in windows}))
+        text = f"its schedules count {units}, and nobody says how many make an iteration: overlaps are unknown."
         yield Finding("unknown-length", "warning", text, windows[0].key, tuple(window.index for window in windows))
         return
     if not mixed and len(placed) < len(windows):  # one clock: its own ticks will do
         placed = [_Placed(window, window.scheduler.begin, window.scheduler.end) for window in windows]
     unit = "iteration" if mixed or placed[0].begin == placed[0].window.begin else placed[0].window.scheduler.clock_unit
-    yield from _gaps(placed, unit)
+    if all(window.scheduler.groups is None for window in windows):  # else each param group has gaps of its own
+        yield from _gaps(placed, unit)
     yield from _overlaps(placed, unit)
 
 
@@ -209,7 +220,9 @@ def _overlaps(placed: Sequence[_Placed], unit: str) -> Iterator[Finding]:
     for index, second in enumerate(placed):
         for first in placed[:index]:
             begin, end = max(first.begin, second.begin), min(first.end, second.end)
-            if begin >= end:
+            chosen = [each.window.scheduler.selection() for each in (first, second)]
+            apart = None not in chosen and not any(map(operator.and_, *chosen))  # type: ignore[arg-type]
+            if begin >= end or apart:
                 continue
             simple = first.window.scheduler.multiplicative and second.window.scheduler.multiplicative
             names = [type(each.window.scheduler).__name__ for each in (first, second)]

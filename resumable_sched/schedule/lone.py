@@ -10,16 +10,21 @@ from resumable_sched.schedule.ledger import saved_base
 from resumable_sched.schedule.state import (
     VERSION,
     SchedulerState,
+    amendment_states,
+    chain_state,
     decode_floats,
     encode_floats,
+    path,
     plateau_state,
+    restore_amendments,
     restore_fold,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resumable_sched.schedule.composition import Layer
+    from resumable_sched.schedule.amendments import Amendment
+    from resumable_sched.schedule.layer import Layer
     from resumable_sched.schedule.ledger import Ledger
 
 __all__ = ["Plan", "compare", "restore", "save"]
@@ -31,11 +36,13 @@ class Plan(NamedTuple):
     Attributes:
         lines: What differs between the saved schedule and this one.
         base: The initial value of each param group from then on.
+        amendments: What was changed beside the schedules.
         differs: Whether the configuration differs, and not only the base.
     """
 
     lines: list[str]
     base: list[float]
+    amendments: list[Amendment]
     differs: bool
 
 
@@ -51,6 +58,8 @@ def save(ledger: Ledger, layer: Layer, config: dict[str, Any]) -> SchedulerState
         base=encode_floats(composition.base),
         values=encode_floats(composition.values()),
         config=config,
+        chain=chain_state(composition),
+        amendments=amendment_states(composition.amendments),
     )
 
 
@@ -74,7 +83,7 @@ def compare(
     when = f"tick {saved.tick} was saved"
     lines = comparison.differing_fields(name, saved.config, config, when)
     differs = bool(lines)
-    if len(values) != len(base):
+    if len(values) != len(base) or len(path(saved)) != len(base):
         raise StateFormatError(f"`state` of {name} must have as many `values` as `base`, but is inconsistent.")
     if len(base) != len(ours):
         lines.append(f"{name}: `{ledger.name}` had {len(base)} param groups when {when}, but has {len(ours)} now.")
@@ -97,10 +106,10 @@ def compare(
         )
     if policy == "adopt":
         base = [old if same else new for old, new, same in zip(base, ours, holds, strict=True)]
-    return Plan(lines, base, differs)
+    return Plan(lines, base, restore_amendments(saved.amendments, len(base)), differs)
 
 
-def restore(ledger: Ledger, layer: Layer, saved: SchedulerState, base: list[float]) -> None:
+def restore(ledger: Ledger, layer: Layer, saved: SchedulerState, plan: Plan) -> None:
     """Set clock and values as *saved* says, and write them."""
     clock, composition = layer.clock, ledger.composition
     clock.tick, clock.guessed = saved.tick, False
@@ -112,6 +121,7 @@ def restore(ledger: Ledger, layer: Layer, saved: SchedulerState, base: list[floa
         clock.opened = ledger.next_opening()
     else:
         ledger.note_opening(clock.opened[0])
-    composition.rebase(base)
-    composition.settle(decode_floats(saved.values))
+    composition.rebase(plan.base)
+    composition.amendments = plan.amendments
+    composition.settle(path(saved))
     ledger.adopt_groups()

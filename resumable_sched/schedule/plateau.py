@@ -14,7 +14,8 @@ from resumable_sched.schedule.scheduler import ParamScheduler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resumable_sched.schedule.composition import Composition, Layer
+    from resumable_sched.schedule.composition import Composition
+    from resumable_sched.schedule.layer import Layer
 
 __all__ = ["ReduceOnPlateauParamScheduler", "is_better"]
 
@@ -181,9 +182,10 @@ class ReduceOnPlateauParamScheduler(ParamScheduler):
         if fold.bad <= self.patience:
             return
         new: list[float | None] = []
-        for value, bound in zip(composition.values(), self._bounds(), strict=True):
+        for group, (value, bound) in enumerate(zip(composition.values(), self._bounds(), strict=True)):
             reduced = max(value * self.factor, bound)
-            new.append(reduced if value - reduced > self.eps else None)
+            acts = layer.acts_on is None or layer.acts_on[group]
+            new.append(reduced if acts and value - reduced > self.eps else None)
         composition.rescale(layer, new)
         fold.cooldown = self.cooldown
         fold.bad = 0

@@ -6,18 +6,22 @@ import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from resumable_sched.schedule.amendments import in_force
 from resumable_sched.schedule.config import Config, build_schedulers
 from resumable_sched.schedule.config.build import StandIn
 from resumable_sched.schedule.group import SchedulerGroup
+from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.lint import Finding, lint
 from resumable_sched.schedule.trace import Trace
-from resumable_sched.schedule.windows import Lengths, Window, windows_of
+from resumable_sched.schedule.windows import Sizes, Window, windows_of
 
 if TYPE_CHECKING:
+    from resumable_sched.schedule.amendments import Amendment
     from resumable_sched.schedule.targets import HasParamGroups
 
 __all__ = [
@@ -88,6 +92,8 @@ def preview_config(
     epochs: int | None = None,
     epoch_length: int | None = None,
     iterations: int | None = None,
+    samples_per_iteration: int | None = None,
+    tokens_per_iteration: int | None = None,
     optimizer: Mapping[str, Any] | None = None,
     groups: Sequence[float] = (1.0,),
     label: str | None = None,
@@ -99,6 +105,8 @@ def preview_config(
         epochs: Epochs of the training.
         epoch_length: Iterations of an epoch.
         iterations: Iterations of the training; ``epochs * epoch_length`` by default.
+        samples_per_iteration: Samples of an update, for schedules that count samples.
+        tokens_per_iteration: Tokens of an update, for schedules that count tokens.
         optimizer: Settings that win over those of the config, such as ``{"type": "AdamW", "lr": 1e-3}``.
         groups: For each param group, by how much its learning rate is multiplied.
         label: What to call it.
@@ -123,15 +131,24 @@ def preview_config(
         for name in ([""] if names is None else names)
     }
     optimizers: HasParamGroups | dict[str, HasParamGroups] = stand_ins[""] if names is None else {**stand_ins}
-    lengths: dict[str, Any] = {"epoch_length": epoch_length, "max_epochs": epochs, "max_iters": iterations}
+    lengths: dict[str, Any] = {
+        "epoch_length": epoch_length,
+        "max_epochs": epochs,
+        "max_iters": iterations,
+        "max_samples": samples_per_iteration and samples_per_iteration * iterations,
+        "max_tokens": tokens_per_iteration and tokens_per_iteration * iterations,
+    }
+    sizes = Sizes(epoch_length, samples_per_iteration, tokens_per_iteration)
     built = build_schedulers(optimizers, config, **lengths)
     group = SchedulerGroup(optimizers, built, **lengths)
-    trace = group.trace(iterations)
+    trace = group.trace(
+        iterations, samples_per_iteration=samples_per_iteration, tokens_per_iteration=tokens_per_iteration
+    )
     return Preview(
         label=label or (config.file if isinstance(config, Config) else "config"),
         trace=trace,
-        windows=tuple(windows_of(built, Lengths(**lengths))),
-        findings=tuple(lint(built, **lengths)),
+        windows=tuple(windows_of(built, Lengths(**lengths), sizes)),
+        findings=tuple(lint(built, **lengths, sizes=sizes)),
         notes=tuple(dict.fromkeys(notes)),
         constants=_constants(stand_ins, trace),
         epoch_length=epoch_length,
@@ -143,6 +160,8 @@ def preview_group(
     *,
     iterations: int | None = None,
     epoch_length: int | None = None,
+    samples_per_iteration: int | None = None,
+    tokens_per_iteration: int | None = None,
     past: Trace | None = None,
     label: str = "group",
 ) -> Preview:
@@ -155,38 +174,49 @@ def preview_group(
         group: The group.
         iterations: Up to which iteration; to the end of training by default.
         epoch_length: Iterations of an epoch; the group's own by default.
+        samples_per_iteration: Samples of an update, for schedules that count samples; as up to now by default.
+        tokens_per_iteration: Tokens of an update, for schedules that count tokens; as up to now by default.
         past: The values that were used up to now, from iteration 0 or later.
         label: What to call it.
 
     Raises:
         ValueError: It is not known how long training is.
     """
-    length = group._epoch_length if epoch_length is None else epoch_length  # noqa: SLF001 - of the same package
+    length = group.lengths.epoch_length if epoch_length is None else epoch_length
     end = iterations if iterations is not None else group.training_length("iteration")
     if end is None:
         raise ValueError("`iterations` must be given for a group that does not know how long training is, but is None.")
     position = group.iteration
-    future = group.trace(max(end - position, 0), length)
+    samples = samples_per_iteration or _mean(group.samples, position)
+    tokens = tokens_per_iteration or _mean(group.tokens, position)
+    counts: dict[str, Any] = {"samples_per_iteration": samples, "tokens_per_iteration": tokens}
+    future = group.trace(max(end - position, 0), length, **counts)
     notes: list[str] = []
     if past is None and position:
-        past = _computed_past(group, length, position)
+        past = _computed_past(group, length, position, counts)
         if past is None:
             notes.append(
-                f"The values before iteration {position} cannot be computed again: epochs were not all equally long, "
-                "or a metric or a loaded state has moved them. Pass a recording."
+                f"The values before iteration {position} cannot be computed again: epochs or updates were not all "
+                "equally large, or a metric or a loaded state has moved them. Pass a recording."
             )
     named = len(group.optimizers) > 1 or "optimizer" not in group.optimizers
     by_name = {
         name: [each for each in group.schedulers if each.optimizer is optimizer]
         for name, optimizer in group.optimizers.items()
     }
-    lengths = Lengths(length, group.training_length("epoch"), group.training_length("iteration"))
+    lengths = dataclasses.replace(
+        group.lengths,
+        epoch_length=length,
+        max_epochs=group.training_length("epoch"),
+        max_iters=group.training_length("iteration"),
+    )
+    sizes = Sizes(length, samples, tokens, group.cadence)
     schedulers = by_name if named else list(group.schedulers)
     return Preview(
         label=label,
         trace=future if past is None else _joined(past, future),
-        windows=tuple(windows_of(schedulers, lengths)),
-        findings=tuple(lint(schedulers, **dataclasses.asdict(lengths))),
+        windows=tuple(windows_of(schedulers, lengths, sizes)),
+        findings=tuple(lint(schedulers, **lengths.as_dict(), sizes=sizes)),
         notes=tuple(notes),
         epoch_length=length,
         position=position,
@@ -289,13 +319,20 @@ def _constants(optimizers: Mapping[str, StandIn], trace: Trace) -> dict[str, lis
     return found
 
 
-def _computed_past(group: SchedulerGroup, epoch_length: int | None, position: int) -> Trace | None:
+def _mean(total: int, iterations: int) -> int | None:
+    """Give the size of an update, where all may have been of one."""
+    return total // iterations if iterations and total and total % iterations == 0 else None
+
+
+def _computed_past(
+    group: SchedulerGroup, epoch_length: int | None, position: int, counts: Mapping[str, Any]
+) -> Trace | None:
     """Run a new group of the same schedules from the beginning to *position*; None if it arrives somewhere else."""
     stand_ins = {}
     for name, optimizer in group.optimizers.items():
         parameters = {each.param_name for each in group.schedulers if each.optimizer is optimizer}
         groups = [
-            {parameter: float(each[f"initial_{parameter}"]) for parameter in parameters}
+            {"name": each.get("name"), **{parameter: float(each[f"initial_{parameter}"]) for parameter in parameters}}
             for each in optimizer.param_groups
         ]
         stand_ins[name] = StandIn(groups, base_param_settings=getattr(optimizer, "base_param_settings", None))
@@ -305,24 +342,36 @@ def _computed_past(group: SchedulerGroup, epoch_length: int | None, position: in
         for each in group.schedulers
     ]
     single = list(stand_ins) == ["optimizer"]
-    fresh = SchedulerGroup(
-        stand_ins["optimizer"] if single else stand_ins,
-        again,
-        max_epochs=group.training_length("epoch"),
-        max_iters=group.training_length("iteration"),
-    )
+    lengths = group.lengths.as_dict() | {
+        "epoch_length": None,
+        "max_epochs": group.training_length("epoch"),
+        "max_iters": group.training_length("iteration"),
+    }
+    fresh = SchedulerGroup(stand_ins["optimizer"] if single else stand_ins, again, **lengths, cadence=group.cadence)  # type: ignore[arg-type]
     if epoch_length is None:
         if group.epoch:
             return None
         epoch_length = position + 1
     if (group.epoch, group.iteration_in_epoch) not in _positions(position, epoch_length):
         return None
-    past, present = fresh.trace(position + 1, epoch_length), group.trace(1, epoch_length)
-    for name, columns in present.values.items():
-        if [each[-1] for each in past.values[name]] != [each[0] for each in columns]:
+    past, present = fresh.trace(position + 1, epoch_length, **counts), group.trace(1, epoch_length, **counts)
+    columns = {name: _amended(each, group.amendments.get(name, ())) for name, each in past.values.items()}
+    for name, now in present.values.items():
+        if [each[-1] for each in columns[name]] != [each[0] for each in now]:
             return None
-    values = {name: [each[:-1] for each in columns] for name, columns in past.values.items()}
+    values = {name: [each[:-1] for each in every] for name, every in columns.items()}
     return Trace(past.iterations[:-1], past.epochs[:-1], None, values)
+
+
+def _amended(columns: Sequence[Sequence[float]], amendments: Sequence[Amendment]) -> list[list[float]]:
+    """Put amendments into the values of iterations from 0 on."""
+    amended = [list(column) for column in columns]
+    places = [*sorted({each.iteration for each in amendments}), len(amended[0]) if amended else 0]
+    for first, last in pairwise(places):
+        for group, column in enumerate(amended):
+            for each in in_force(amendments, group, first):
+                column[first:last] = map(each, column[first:last])
+    return amended
 
 
 def _positions(iteration: int, epoch_length: int) -> list[tuple[int, int]]:
@@ -344,4 +393,5 @@ def _joined(past: Trace, future: Trace) -> Trace:
         for name, columns in future.values.items()
     }
     epochs = [*past.epochs[: len(rows)], *future.epochs]
-    return Trace(range(first, future.iterations.stop), epochs, None, values)
+    joined = range(first, future.iterations.stop)
+    return Trace(joined, epochs, None, values, amendments=future.amendments, groups=future.groups)

@@ -3,34 +3,74 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from resumable_sched.errors import ScheduleMismatchError, StateFormatError
 from resumable_sched.schedule import comparison
 from resumable_sched.schedule.clock import MetricFold
+from resumable_sched.schedule.configuration import schedule_of
 from resumable_sched.schedule.ledger import saved_base
-from resumable_sched.schedule.scheduler import ParamScheduler
-from resumable_sched.schedule.state import decode_floats, restore_fold
+from resumable_sched.schedule.selection import group_names
+from resumable_sched.schedule.state import (
+    ParameterState,
+    Position,
+    ScheduleState,
+    amendment_states,
+    chain_state,
+    decode_floats,
+    encode_floats,
+    path,
+    plateau_state,
+    restore_amendments,
+    restore_fold,
+)
 from resumable_sched.schedule.targets import resolve
-from resumable_sched.schedule.timeline import opening
+from resumable_sched.schedule.timeline import Counters, opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from resumable_sched.schedule.composition import Composition, Layer, Unit
+    from resumable_sched.schedule.amendments import Amendment
+    from resumable_sched.schedule.composition import Composition
+    from resumable_sched.schedule.layer import Layer
     from resumable_sched.schedule.ledger import Ledger
-    from resumable_sched.schedule.state import GroupState, ParameterState, ScheduleState
+    from resumable_sched.schedule.scheduler import ParamScheduler
+    from resumable_sched.schedule.state import GroupState
     from resumable_sched.schedule.targets import HasParamGroups
     from resumable_sched.schedule.timeline import ParameterKey, Timeline
 
-__all__ = ["Parameter", "Plan", "plan", "saved_opening", "set_clock"]
+__all__ = [
+    "Parameter",
+    "Plan",
+    "counters_of",
+    "parameter_state",
+    "place_clock",
+    "plan",
+    "position_of",
+    "restore_metrics",
+    "saved_opening",
+    "schedule_state",
+]
+
+
+_OTHER_GROUPS: Final = (
+    "The number of param groups must be the same. Add those that came later to the optimizer before the state is "
+    "loaded."
+)
 
 
 class Parameter(NamedTuple):
-    """Give the values of one hyper-parameter from the load on."""
+    """Give the values of one hyper-parameter from the load on.
+
+    Attributes:
+        base: What the user gave, for each param group.
+        path: From where a chain goes on.
+        amendments: What was changed beside the schedules.
+    """
 
     base: list[float]
-    values: list[float]
+    path: list[float]
+    amendments: list[Amendment]
 
 
 @dataclass
@@ -52,6 +92,41 @@ class Plan:
     parameters: dict[ParameterKey, Parameter]
 
 
+def position_of(counters: Counters) -> Position:
+    """Give what is saved of a position."""
+    return Position(**counters.as_dict())
+
+
+def counters_of(position: Position) -> Counters:
+    """Undo :func:`position_of`."""
+    known = ("iteration", "epoch", "iteration_in_epoch", "samples", "tokens")
+    return Counters(**{name: getattr(position, name) for name in known}, updates=dict(position.updates))
+
+
+def parameter_state(key: ParameterKey, composition: Composition, optimizer: HasParamGroups) -> ParameterState:
+    """Give what is saved of a hyper-parameter."""
+    names = group_names(optimizer.param_groups)
+    return ParameterState(
+        optimizer=key[0],
+        name=key[1],
+        base=encode_floats(composition.base),
+        values=encode_floats(composition.values()),
+        chain=chain_state(composition),
+        amendments=amendment_states(composition.amendments),
+        groups=names if any(each is not None for each in names) else None,
+    )
+
+
+def schedule_state(optimizer: str, scheduler: ParamScheduler, composition: Composition) -> ScheduleState:
+    """Give what is saved of a schedule."""
+    return ScheduleState(
+        optimizer=optimizer,
+        config=scheduler.configuration(),
+        opened=saved_opening(composition, scheduler.layer),
+        plateau=plateau_state(scheduler.layer.clock),
+    )
+
+
 def saved_opening(composition: Composition, layer: Layer) -> int | None:
     """Give the iteration at which the window of *layer* opened, where it cannot be computed from the configuration."""
     opened = layer.clock.opened
@@ -60,19 +135,25 @@ def saved_opening(composition: Composition, layer: Layer) -> int | None:
     return opened[0]
 
 
-def set_clock(timeline: Timeline, composition: Composition, layer: Layer, memory: ScheduleState | None) -> None:
-    """Set the clock of *layer* to the position of *timeline*, with what was saved of it."""
+def place_clock(
+    timeline: Timeline, key: ParameterKey, composition: Composition, layer: Layer, opened: int | None = None
+) -> None:
+    """Set the clock of *layer* to the position of *timeline*; its window opened at iteration *opened*, if it has."""
     clock, counters = layer.clock, timeline.counters
-    clock.tick = counters.ticks(layer.schedule.clock_unit)
+    clock.tick = counters.ticks(layer.schedule.clock_unit, key[0])
     clock.guessed = False
     clock.opened = None
     if clock.tick >= layer.schedule.begin:
-        known = None if memory is None else memory.opened
-        clock.opened = opening(composition, layer, counters.iteration if known is None else known)
+        now = counters.ticks("iteration", key[0])
+        clock.opened = opening(composition, layer, now if opened is None else opened)
+
+
+def restore_metrics(composition: Composition, layer: Layer, memory: ScheduleState | None) -> None:
+    """Set what a plateau schedule has seen to what was saved of it, or to nothing."""
     if memory is not None and memory.plateau is not None:
-        clock.fold = restore_fold(memory.plateau)
-    elif clock.fold is not None:
-        clock.fold = MetricFold(scales=[1.0] * len(composition.base))
+        layer.clock.fold = restore_fold(memory.plateau)
+    elif layer.clock.fold is not None:
+        layer.clock.fold = MetricFold(scales=[1.0] * len(composition.base))
 
 
 def plan(
@@ -81,10 +162,20 @@ def plan(
     schedulers: Sequence[tuple[str, ParamScheduler]],
     ledgers: Mapping[ParameterKey, Ledger],
     *,
-    training_length: Callable[[Unit], int | None],
+    training_length: Callable[[ParamScheduler, str], int | None],
     policy: comparison.OnMismatch,
+    first_difference: Callable[[GroupState], str],
 ) -> Plan:
     """Compare *saved* with what is driven now, and say what to do; changes nothing.
+
+    Args:
+        saved: The state.
+        optimizers: The optimizers by name.
+        schedulers: The schedules with the names of their optimizers.
+        ledgers: Who writes.
+        training_length: Says how long training is on the clock of a schedule.
+        policy: What to do about differences.
+        first_difference: Says in a sentence from where on the saved schedules give other values.
 
     Raises:
         StateFormatError: *saved* is inconsistent in itself.
@@ -101,7 +192,7 @@ def plan(
         if ledger is not None:
             parameters[each.optimizer, each.name] = _compare_base(each, ledger, when, policy, lines)
     if lines and policy == "error":
-        raise comparison.refuse(lines)
+        raise comparison.refuse(lines, "\n".join(filter(None, [first_difference(saved), comparison.REMEDY])))
     replacements: list[tuple[str, ParamScheduler]] | None = None
     configurations: list[tuple[ParamScheduler, dict[str, Any]]] = []
     memories: list[ScheduleState | None] = list(saved.schedulers)
@@ -166,7 +257,14 @@ def _compare_base(
         lines.append(
             f"{saved.optimizer}: `{saved.name}` had {len(base)} param groups when {when}, but has {len(ours)} now."
         )
-        raise comparison.refuse(lines, "The number of param groups must be the same.")
+        raise comparison.refuse(lines, _OTHER_GROUPS)
+    names = group_names(ledger.optimizer.param_groups)
+    if saved.groups is not None and any(names):
+        lines += [
+            f"{saved.optimizer}: param group {index} was {before!r} when {when}, but is {now!r} now."
+            for index, (before, now) in enumerate(zip(saved.groups, names, strict=True))
+            if before != now
+        ]
     holds = saved_base(ledger, base, values)
     lines += [
         f"{saved.optimizer}: the initial `{saved.name}` of param group {index} was {base[index]!r} when {when}, but is "
@@ -176,21 +274,21 @@ def _compare_base(
     ]
     if policy == "adopt":
         base = [old if fits else new for old, new, fits in zip(base, ours, holds, strict=True)]
-    return Parameter(base, values)
+    return Parameter(base, path(saved), restore_amendments(saved.amendments, len(base)))
 
 
 def _rebuild(
     saved: ScheduleState,
     optimizers: Mapping[str, HasParamGroups],
-    training_length: Callable[[Unit], int | None],
+    training_length: Callable[[ParamScheduler, str], int | None],
     lines: list[str],
 ) -> tuple[str, ParamScheduler]:
     """Build the saved schedule, without letting it act yet."""
     if saved.optimizer not in optimizers:
         raise comparison.refuse(lines, f"It cannot be kept: there is no optimizer {saved.optimizer!r} any more.")
     try:
-        scheduler = ParamScheduler.from_configuration(optimizers[saved.optimizer], saved.config, lines)
-        scheduler.check_training_length(training_length(scheduler.clock_unit))
+        scheduler: ParamScheduler = schedule_of(optimizers[saved.optimizer], saved.config, lines)
+        scheduler.check_training_length(training_length(scheduler, saved.optimizer))
         resolve(optimizers[saved.optimizer], scheduler.param_name)
     except (TypeError, KeyError, ValueError) as error:
         if isinstance(error, ScheduleMismatchError):
@@ -202,8 +300,8 @@ def _rebuild(
 def _kept(saved: ParameterState, optimizers: Mapping[str, HasParamGroups], lines: list[str]) -> Parameter:
     count = len(optimizers[saved.optimizer].param_groups)
     if count != len(saved.base):
-        raise comparison.refuse(lines, "The number of param groups must be the same.")
-    return Parameter(decode_floats(saved.base), decode_floats(saved.values))
+        raise comparison.refuse(lines, _OTHER_GROUPS)
+    return Parameter(decode_floats(saved.base), path(saved), restore_amendments(saved.amendments, count))
 
 
 def _check_consistency(saved: GroupState) -> None:
@@ -211,7 +309,7 @@ def _check_consistency(saved: GroupState) -> None:
     counts: dict[ParameterKey, int] = {}
     for index, each in enumerate(saved.parameters):
         count = len(each.base)
-        if len(each.values) != count:
+        if len(each.values) != count or len(path(each)) != count or len(each.groups or each.base) != count:
             raise StateFormatError(
                 f"`parameters[{index}]` of the state must have a value for each of {count} param groups."
             )

@@ -10,12 +10,15 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
 
 from resumable_sched.schedule import comparison, lone
-from resumable_sched.schedule.arguments import whole
+from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.clock import Clock
-from resumable_sched.schedule.composition import Layer, Unit
+from resumable_sched.schedule.configuration import configuration_of, register, take_configuration
 from resumable_sched.schedule.conversion import DURATION, FOREVER, FUNCTION, POINTS, RATE, by_iteration
 from resumable_sched.schedule.curves import Affine
+from resumable_sched.schedule.layer import UNITS, Layer, Unit
 from resumable_sched.schedule.ledger import Ledger, ledger_of
+from resumable_sched.schedule.selection import GroupChoice, chosen, group_choice
+from resumable_sched.schedule.shares import has_share, resolve_shares
 from resumable_sched.schedule.state import SchedulerState, parse, plain
 
 if TYPE_CHECKING:
@@ -27,9 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DURATION", "FOREVER", "FUNCTION", "POINTS", "RATE", "ParamScheduler"]
 
-LENGTH_OF_TRAINING: Final = "length of training"
-_NOT_CONFIGURATION: Final = frozenset({"optimizer", "by_epoch", "last_step", "verbose"})
-_KNOWN: Final[dict[str, type[ParamScheduler]]] = {}
+_TIMES: Final = frozenset({DURATION["convert"], POINTS["convert"]})
+"""What the metadata of fields say that may be shares of training."""
+_NOT_OF_TWIN: Final = frozenset({"optimizer", "_ledger", "_layer"})
+_UNKNOWN_LENGTH: Final[Mapping[Unit, int]] = {"epoch": FOREVER, "iteration": FOREVER, "sample": 10**18, "token": 10**18}
+"""How long training is taken to be until somebody says."""
 
 logger = logging.getLogger("resumable_sched")
 
@@ -69,10 +74,13 @@ class ParamScheduler(ABC):
     Args:
         optimizer: A torch optimizer, an MMEngine ``OptimWrapper``, or anything with ``param_groups``.
         param_name: The key of the hyper-parameter in the param groups; "momentum" is also found in ``betas[0]``.
-        begin: Tick at which the window opens.
+        begin: Tick at which the window opens. This and all durations may be shares of training, such as "10%"
+            (for a type checker: ``share(0.1)``).
         end: Tick at which it closes. The default is the length of training.
         by_epoch: Count epochs; otherwise iterations.
-        unit: "epoch" or "iteration"; where it is given it wins over `by_epoch`.
+        unit: What a tick is: "epoch", "iteration", "sample" or "token"; where it is given it wins over `by_epoch`.
+        groups: The param groups that it acts on: a place or a name (the key "name" of a group), a list of these, or a
+            function of the group that can be imported, or its path ``"module:name"``. The default is all.
         last_step: The last tick inside the window that is done already; a position without a state. -1 is the
             beginning.
         verbose: Log each value at level INFO to the logger "resumable_sched".
@@ -90,6 +98,7 @@ class ParamScheduler(ABC):
     end: int = field(default=FOREVER, metadata=DURATION)
     by_epoch: bool = True
     unit: Unit | None = field(default=None, repr=False)
+    groups: GroupChoice = field(default=None, repr=False)
     last_step: _LastStep = _LastStep()
     verbose: bool = field(default=False, repr=False)
 
@@ -98,7 +107,7 @@ class ParamScheduler(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
         super().__init_subclass__(**kwargs)
-        _KNOWN[_type_name(cls)] = cls
+        register(cls)
 
     @final
     def __post_init__(self) -> None:
@@ -107,7 +116,7 @@ class ParamScheduler(ABC):
                 "`optimizer` should be an Optimizer, or another object with a list of `param_groups`, but is "
                 f"{self.optimizer!r} instead."
             )
-        self._prepare()
+        self.prepare()
         step = whole("last_step", self.__dict__["_last_step_given"], minimum=-1)
         clock = self._new_clock()
         if step >= 0:
@@ -184,16 +193,25 @@ class ParamScheduler(ABC):
     @property
     def clock_unit(self) -> Unit:
         """Give what a tick is."""
-        return "epoch" if self.by_epoch else "iteration"
+        return cast("Unit", self.unit)
+
+    @final
+    @property
+    def open_ended(self) -> bool:
+        """Tell whether `end` was not given, so that the window closes when training ends."""
+        return self.end is FOREVER
 
     @final
     @property
     def span(self) -> int:
         """Give the ticks from the first to the last one of the window, ``end - begin - 1``."""
-        end = self.end
-        if end == FOREVER:
-            end = self.__dict__.get("_training_length") or FOREVER
-        return end - self.begin - 1
+        return (self._length if self.open_ended else self.end) - self.begin - 1
+
+    @final
+    @property
+    def _length(self) -> int:
+        """Give the ticks of training, or what they are taken to be."""
+        return self.__dict__.get("_training_length") or _UNKNOWN_LENGTH[self.clock_unit]
 
     @final
     @property
@@ -202,9 +220,24 @@ class ParamScheduler(ABC):
         return bool(self.__dict__.get("_restored"))
 
     @final
-    def _window_is_given(self) -> bool:
-        """Tell whether the length of the window is known at build, and not the length of training."""
-        return self.end != FOREVER
+    @property
+    def has_shares(self) -> bool:
+        """Tell whether a duration was given as a share of training."""
+        return bool(self.__dict__["_given"])
+
+    @final
+    def given(self, name: str) -> Any:  # noqa: ANN401 - whatever the field is
+        """Give a field as it was given: a share of training is still one, and what follows from one is not there."""
+        return self.__dict__["_given"].get(name, getattr(self, name))
+
+    @final
+    def selection(self) -> list[bool] | None:
+        """Tell for each param group whether the schedule acts on it; None if on all.
+
+        Raises:
+            ValueError: `groups` does not fit the optimizer's.
+        """
+        return chosen("groups", self.groups, self.optimizer.param_groups)
 
     # ------------------------------------------------------------------ MMEngine's interface
     @final
@@ -225,6 +258,16 @@ class ParamScheduler(ABC):
             RuntimeError: A group drives it, or param groups were added after it was built.
         """
         ledger = self._lone_ledger("step")
+        if self.clock_unit not in ("epoch", "iteration"):
+            raise RuntimeError(
+                f"A schedule that counts {self.clock_unit}s must be driven by a SchedulerGroup, which is told how many "
+                f"an update has seen, but {type(self).__name__} is stepped by itself."
+            )
+        if self.has_shares and "_training_length" not in self.__dict__:
+            raise RuntimeError(
+                f"The length of training must be known where durations are shares of it, but nobody told "
+                f"{type(self).__name__}. Give it to a SchedulerGroup with max_iters= or max_epochs=."
+            )
         ledger.check()
         ledger.composition.tick([self.layer], ledger.next_opening)
         values = ledger.write()
@@ -298,20 +341,13 @@ class ParamScheduler(ABC):
         saved = parse(state, SchedulerState, name)
         plan = lone.compare(ledger, self.layer, saved, self.configuration(), name=name, policy=policy)
         if policy == "keep" and plan.differs:
-            self.take_configuration(saved.config, plan.lines)
-        lone.restore(ledger, self.layer, saved, plan.base)
+            take_configuration(self, saved.config, plan.lines)
+        lone.restore(ledger, self.layer, saved, plan)
 
     @final
     def configuration(self) -> dict[str, Any]:
         """Give the configuration as plain JSON, to be saved, compared and shown."""
-        config: dict[str, Any] = {"type": _type_name(type(self))}
-        for each in fields(self):
-            if each.name in _NOT_CONFIGURATION:
-                continue
-            value = getattr(self, each.name)
-            forever = each.name == "end" and value == FOREVER
-            config[each.name] = LENGTH_OF_TRAINING if forever else comparison.plain_value(value, each.name)
-        return config
+        return configuration_of(self)
 
     # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
@@ -320,7 +356,13 @@ class ParamScheduler(ABC):
         if clock.opened is not None:
             clock.opened = (order.index(self.layer) + 1, 0, 0)
         settings = {name: value for name, value in self.__dict__.items() if name not in ("_ledger", "_layer")}
-        return {"settings": settings, "clock": clock, "values": composition.values(), "base": composition.base}
+        return {
+            "settings": settings,
+            "clock": clock,
+            "values": composition.scheduled(),
+            "base": composition.base,
+            "amendments": composition.amendments,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state["settings"])
@@ -329,28 +371,47 @@ class ParamScheduler(ABC):
         if self.layer.clock.opened is not None:
             self._ledger.note_opening(self.layer.clock.opened[0])
         composition.rebase(state["base"])
+        composition.amendments = list(state["amendments"])
         composition.settle(state["values"])
         self._ledger.adopt_groups()
 
     # ------------------------------------------------------------------ inside
     @final
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """Check and normalise all configuration; touches nothing else."""
-        if self.unit not in (None, "epoch", "iteration"):
-            raise ValueError(f'`unit` must be "epoch" or "iteration", but is {self.unit!r} instead.')
+        if self.unit is not None:
+            check_choice("unit", self.unit, UNITS)
         if not isinstance(self.by_epoch, bool | int):
             raise TypeError(f"`by_epoch` must be True or False, but is {self.by_epoch!r} instead.")
-        self._set("by_epoch", bool(self.by_epoch) if self.unit is None else self.unit == "epoch")
-        self._set("unit", self.clock_unit)
+        self._set("unit", ("epoch" if self.by_epoch else "iteration") if self.unit is None else self.unit)
+        self._set("by_epoch", self.unit == "epoch")
+        if self.unit in ("epoch", "iteration") and self.end == FOREVER:  # MMEngine's INF, written by hand
+            self._set("end", FOREVER)
+        self._set("groups", group_choice("groups", self.groups, restored=self.is_restored))
+        times = {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("convert") in _TIMES}
+        self.__dict__["_given"] = times if any(map(has_share, times.values())) else {}
+        self._fit()
+        self.configuration()
+
+    @final
+    def _fit(self) -> None:
+        """Check and normalise what may depend on the length of training."""
+        for name, value in self.__dict__["_given"].items():
+            self._set(name, resolve_shares(name, value, self._length))
         self._set("begin", whole("begin", self.begin, minimum=0))
-        self._set("end", whole("end", self.end))
+        if not self.open_ended:
+            self._set("end", whole("end", self.end))
         if self.end <= self.begin:
             raise ValueError(
                 f"`end` must be greater than `begin` (end should be larger than begin), but is {self.end} instead, "
                 f"and `begin` is {self.begin}."
             )
         self.validate()
-        self.configuration()
+
+    @final
+    def _window_is_given(self) -> bool:
+        """Tell whether the length of the window is known at build, and not the length of training."""
+        return not self.open_ended
 
     def _new_clock(self) -> Clock:
         return Clock()
@@ -418,12 +479,18 @@ class ParamScheduler(ABC):
 
     @final
     def check_training_length(self, ticks: int | None) -> None:
-        """Raise where training, *ticks* long, ends before the window opens whose `end` was not given.
+        """Raise where training, *ticks* long, is too short for the window, or where it must be known and is not.
 
         Raises:
             ValueError: That is so.
         """
-        if ticks is not None and self.end == FOREVER and ticks <= self.begin:
+        if ticks is None and self.has_shares:
+            name = {"epoch": "max_epochs", "iteration": "max_iters"}.get(self.clock_unit, f"max_{self.clock_unit}s")
+            raise ValueError(
+                f"`{name}` must be given where durations are shares of training, as those of {self!r} are, but nobody "
+                "says how long it is."
+            )
+        if ticks is not None and self.open_ended and ticks <= self.begin and not self.has_shares:
             raise ValueError(
                 f"`begin` of {type(self).__name__} must be less than the length of training, {ticks} "
                 f"{self.clock_unit}s, but is {self.begin} instead."
@@ -437,62 +504,46 @@ class ParamScheduler(ABC):
             ledger: The ledger of the hyper-parameter.
             training_length: What stands for an `end` that was not given; if None, what it was built with.
         """
-        length = self.__dict__.get("_training_length") if training_length is None else training_length
-        self.__dict__["_training_length"] = length
         layer = self.__dict__.get("_layer") or self._new_layer(self._new_clock())
-        layer.schedule.__dict__["_training_length"] = length
+        self._attach(ledger, layer)
+        self.fit_training(training_length)
         fresh = self._new_clock()
         layer.clock.tick, layer.clock.opened, layer.clock.fold, layer.clock.guessed = 0, None, fresh.fold, False
-        self._attach(ledger, layer)
 
     @final
-    def take_configuration(self, config: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
-        """Replace the configuration by a saved one of the same class.
+    def fit_training(self, length: int | None) -> None:
+        """Take training to be *length* ticks long; None leaves it as it is.
 
         Raises:
-            ScheduleMismatchError: It is of another class, or cannot be built.
+            ValueError: The schedule does not fit into so short a training.
         """
-        restored = self.from_configuration(self.optimizer, config, lines)
-        if type(restored) is not type(self) or restored.param_name != self.param_name:
-            raise comparison.refuse(lines, "It cannot be kept, because the schedule is of another class or parameter.")
+        if length is not None:
+            self.__dict__["_training_length"] = length
+        if self.has_shares:
+            try:
+                self._fit()
+            except ValueError as error:
+                text = f"{error} This follows from shares of a training of {length} {self.clock_unit}s."
+                raise ValueError(text) from error
+        self._tell_twin()
+
+    @final
+    def take_settings(self, other: ParamScheduler) -> None:
+        """Take over the configuration of *other*, a schedule of the same class on the same hyper-parameter."""
         for each in fields(self):
             if each.name not in ("optimizer", "last_step", "verbose"):
-                self._set(each.name, getattr(restored, each.name))
-                self.layer.schedule.__dict__[each.name] = getattr(restored, each.name)
+                self._set(each.name, getattr(other, each.name))
+        self.__dict__["_given"] = other.__dict__["_given"]
+        self.fit_training(None)
 
     @final
-    @staticmethod
-    def from_configuration(
-        optimizer: HasParamGroups, config: Mapping[str, Any], lines: Sequence[str] = ()
-    ) -> ParamScheduler:
-        """Build a schedule from what :meth:`configuration` gave, without letting it act on the optimizer.
-
-        Raises:
-            ScheduleMismatchError: Its class is not known here, or no longer takes this configuration.
-        """
-        known = _KNOWN.get(str(config.get("type")))
-        if known is None:
-            raise comparison.refuse(
-                lines, f"The saved schedule cannot be kept: there is no class {config.get('type')!r} here."
-            )
-        schedule = object.__new__(known)
-        names = {each.name for each in fields(known)} - _NOT_CONFIGURATION
-        if names != config.keys() - {"type"}:
-            raise comparison.refuse(lines, f"The saved schedule cannot be kept: {known.__name__} has other fields now.")
-        schedule.__dict__.update({name: value for name, value in config.items() if name != "type"})
-        schedule.__dict__.update(optimizer=optimizer, by_epoch=True, verbose=False, _last_step_given=-1, _restored=True)
-        if config["end"] == LENGTH_OF_TRAINING:
-            schedule.__dict__["end"] = FOREVER
-        schedule._prepare()
-        return schedule
+    def _tell_twin(self) -> None:
+        layer = self.__dict__.get("_layer")
+        if layer is not None:
+            settings = {name: value for name, value in self.__dict__.items() if name not in _NOT_OF_TWIN}
+            layer.schedule.__dict__.update(settings)
 
 
 for _field in fields(ParamScheduler):
     if _field.name == "last_step":
         _field.type = "int"  # what help() and inspect.signature show of every subclass; the descriptor is our affair
-
-
-def _type_name(cls: type[ParamScheduler]) -> str:
-    if cls.__module__.startswith("resumable_sched."):
-        return cls.__name__
-    return f"{cls.__module__}:{cls.__qualname__}"

@@ -12,24 +12,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 
 from resumable_sched.errors import StateFormatError
+from resumable_sched.schedule.amendments import Amendment, Kind
 from resumable_sched.schedule.clock import Clock, MetricFold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from resumable_sched.schedule.composition import Composition
+
 __all__ = [
+    "AmendmentState",
+    "ExtensionState",
     "GroupState",
+    "LengthsState",
     "ParameterState",
     "PlateauState",
     "Position",
     "ScheduleState",
     "SchedulerState",
+    "amendment_states",
+    "chain_state",
     "decode_floats",
     "encode_float",
     "encode_floats",
     "parse",
+    "path",
     "plain",
     "plateau_state",
+    "restore_amendments",
     "restore_fold",
 ]
 
@@ -54,8 +64,24 @@ class PlateauState(_Strict):
     pending: bool
 
 
-class SchedulerState(_Strict):
-    """The state of one schedule that is stepped by itself, and of the hyper-parameter that it acts on."""
+class AmendmentState(_Strict, omit_defaults=True):
+    """One change beside the schedules; see `Amendment`."""
+
+    iteration: Count
+    group: Count
+    kind: Kind
+    scale: Number = 1.0
+    offset: Number = 0.0
+    expected: Number | None = None
+    observed: Number | None = None
+    reason: str = ""
+
+
+class SchedulerState(_Strict, omit_defaults=True):
+    """The state of one schedule that is stepped by itself, and of the hyper-parameter that it acts on.
+
+    For the values and the chain, see `ParameterState`.
+    """
 
     version: int
     kind: Literal["ParamScheduler"]
@@ -65,9 +91,11 @@ class SchedulerState(_Strict):
     base: list[Number]
     values: list[Number]
     config: dict[str, Any]
+    chain: list[Number] | None = None
+    amendments: list[AmendmentState] = []
 
 
-class Position(_Strict):
+class Position(_Strict, omit_defaults=True):
     """How far training has come."""
 
     iteration: Count
@@ -75,15 +103,40 @@ class Position(_Strict):
     iteration_in_epoch: Count
     samples: Count
     tokens: Count
+    updates: dict[str, Count] = {}
 
 
-class ParameterState(_Strict):
-    """One hyper-parameter of one optimizer."""
+class ParameterState(_Strict, omit_defaults=True):
+    """One hyper-parameter of one optimizer.
+
+    The values are what the optimizer shows. Where these are amended and depend on the path, the chain is what the
+    schedules alone have made of it.
+    """
 
     optimizer: str
     name: str
     base: list[Number]
     values: list[Number]
+    chain: list[Number] | None = None
+    amendments: list[AmendmentState] = []
+    groups: list[str | None] | None = None
+
+
+class LengthsState(_Strict, omit_defaults=True):
+    """How long training lasts; see `Lengths`."""
+
+    epoch_length: int | None = None
+    max_epochs: int | None = None
+    max_iters: int | None = None
+    max_samples: int | None = None
+    max_tokens: int | None = None
+
+
+class ExtensionState(_Strict):
+    """How long training was to be when the program started it, and how long it was made since."""
+
+    built: LengthsState
+    now: LengthsState
 
 
 class ScheduleState(_Strict):
@@ -95,7 +148,7 @@ class ScheduleState(_Strict):
     plateau: PlateauState | None
 
 
-class GroupState(_Strict):
+class GroupState(_Strict, omit_defaults=True):
     """The state of a group."""
 
     version: int
@@ -103,6 +156,7 @@ class GroupState(_Strict):
     position: Position
     parameters: list[ParameterState]
     schedulers: list[ScheduleState]
+    extension: ExtensionState | None = None
 
 
 def parse(state: Mapping[str, Any], kind: type[StateT], name: str) -> StateT:
@@ -162,6 +216,60 @@ def decode_floats(values: Sequence[Number]) -> list[float]:
     [1.0, inf]
     """
     return [float(value) for value in values]
+
+
+def amendment_states(amendments: Sequence[Amendment]) -> list[AmendmentState]:
+    """Give what is saved of *amendments*."""
+    return [
+        AmendmentState(
+            iteration=each.iteration,
+            group=each.group,
+            kind=each.kind,
+            scale=encode_float(each.scale),
+            offset=encode_float(each.offset),
+            expected=None if each.expected is None else encode_float(each.expected),
+            observed=None if each.observed is None else encode_float(each.observed),
+            reason=each.reason,
+        )
+        for each in amendments
+    ]
+
+
+def restore_amendments(states: Sequence[AmendmentState], groups: int) -> list[Amendment]:
+    """Undo :func:`amendment_states`, for *groups* param groups.
+
+    Raises:
+        StateFormatError: One is of a param group that there is not.
+    """
+    for state in states:
+        if state.group >= groups:
+            raise StateFormatError(
+                f"`amendments` of the state must be of {groups} param groups, but one is of group {state.group}."
+            )
+    return [
+        Amendment(
+            iteration=state.iteration,
+            group=state.group,
+            kind=state.kind,
+            scale=float(state.scale),
+            offset=float(state.offset),
+            expected=None if state.expected is None else float(state.expected),
+            observed=None if state.observed is None else float(state.observed),
+            reason=state.reason,
+        )
+        for state in states
+    ]
+
+
+def chain_state(composition: Composition) -> list[Number] | None:
+    """Give what is saved of a chain beside the values: where these are amended, what the schedules alone made."""
+    chain = composition.chain
+    return encode_floats(chain) if chain is not None and composition.amendments else None
+
+
+def path(state: ParameterState | SchedulerState) -> list[float]:
+    """Give from where a chain goes on."""
+    return decode_floats(state.values if state.chain is None else state.chain)
 
 
 def plateau_state(clock: Clock) -> PlateauState | None:

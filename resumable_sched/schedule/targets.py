@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -10,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-__all__ = ["FirstBeta", "HasParamGroups", "Key", "Target", "resolve"]
+__all__ = ["HasParamGroups", "Item", "Key", "Target", "resolve"]
 
 
 class HasParamGroups(Protocol):
@@ -67,33 +68,38 @@ class Key:
 
 @final
 @dataclass(frozen=True)
-class FirstBeta:
-    """Keep the value in ``betas[0]``, which is the momentum of Adam and its relatives.
+class Item:
+    """Keep the value in a place of a tuple under *name*, such as ``betas[1]``.
 
-    The key ``momentum`` is written too, and never read: MMEngine puts it there, and its loggers and ``get_momentum``
-    prefer it.
+    The momentum of Adam and its relatives is ``betas[0]``. There the key ``momentum`` is written too, and never read:
+    MMEngine puts it there, and its loggers and ``get_momentum`` prefer it.
     """
+
+    name: str
+    index: int
+    copy: str | None = None
 
     def read(self, group: Mapping[str, Any]) -> float:
         """Give the present value as a float."""
-        return float(group["betas"][0])
+        return float(group[self.name][self.index])
 
     def write(self, group: MutableMapping[str, Any], value: float) -> None:
-        """Set the value and keep the other betas; a tensor is filled in place."""
-        first, *others = group["betas"]
-        if isinstance(first, torch.Tensor):
-            first.fill_(value)
+        """Set the value and keep the others of the tuple; a tensor is filled in place."""
+        items = group[self.name]
+        if isinstance(items[self.index], torch.Tensor):
+            items[self.index].fill_(value)
         else:
-            group["betas"] = (value, *others)
-        group["momentum"] = value
+            group[self.name] = (*items[: self.index], value, *items[self.index + 1 :])
+        if self.copy is not None:
+            group[self.copy] = value
 
     def rounded(self, group: Mapping[str, Any], value: float) -> float:
         """Round *value* to the precision of a tensor."""
-        return _rounded(group["betas"][0], value)
+        return _rounded(group[self.name][self.index], value)
 
     def stamp(self, group: Mapping[str, Any]) -> object:
         """Give the number, or the identity of the tensor and how often it was written."""
-        return _stamp(group["betas"][0])
+        return _stamp(group[self.name][self.index])
 
 
 def _rounded(present: object, value: float) -> float:
@@ -110,7 +116,7 @@ def _stamp(present: object) -> object:
 
 
 def resolve(optimizer: HasParamGroups, name: str) -> Target:
-    """Find where *optimizer* keeps the hyper-parameter *name*.
+    """Find where *optimizer* keeps the hyper-parameter *name*, which may be a place in a tuple, such as ``betas[1]``.
 
     Momentum is looked up in ``optimizer.defaults`` and not in the groups: an Adam whose state was written by MMEngine
     has a dead key ``momentum`` in its groups.
@@ -126,7 +132,12 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
             "`optimizer` must be an Optimizer or another object with a list of `param_groups`, but is "
             f"{optimizer!r} instead."
         )
-    target: Target = Key(name)
+    place = re.fullmatch(r"(\w+)\[(\d+)\]", name)
+    target: Target = Item(place[1], int(place[2])) if place else Key(name)
+    if name == "betas[0]":
+        raise ValueError(
+            "`param_name` must be \"momentum\" where the first of the betas is meant, but is 'betas[0]' instead."
+        )
     if name == "momentum":
         defaults = getattr(optimizer, "defaults", None)
         known = defaults or groups[0]
@@ -136,14 +147,14 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
                     "`optimizer` must have a default `momentum` or `betas` (an optimizer must support momentum when "
                     f"using momentum schedulers), but is {type(optimizer).__name__} instead."
                 )
-            target = FirstBeta()
+            target = Item("betas", 0, copy="momentum")
     for index, group in enumerate(groups):
         try:
             target.read(group)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             keys = ", ".join(sorted(str(key) for key in group if key != "params"))
             raise KeyError(
-                f"`param_name` must be a number in every param group (group {index} has {keys}), but is {name!r} "
-                "instead."
+                f"`param_name` must be a number in every param group (group {index} has {keys}), or a place in one "
+                f"that holds several, such as betas[1], but is {name!r} instead."
             ) from error
     return target

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from resumable_sched.schedule.clock import Opening
-    from resumable_sched.schedule.composition import Composition, Layer, Unit
+    from collections.abc import Collection, Mapping
 
-__all__ = ["Counters", "ParameterKey", "Timeline", "opening", "training_length"]
+    from resumable_sched.schedule.clock import Opening
+    from resumable_sched.schedule.composition import Composition
+    from resumable_sched.schedule.layer import Layer, Unit
+
+__all__ = ["Counters", "ParameterKey", "Timeline", "opening"]
 
 ParameterKey = tuple[str, str]
 """The names of an optimizer and of one of its hyper-parameters."""
+
+_TURN: Final[Mapping[Unit, int]] = {"iteration": 0, "sample": 1, "token": 2, "epoch": 3}
+"""In which order the windows of different clocks open that an iteration opens."""
 
 
 @dataclass(slots=True)
@@ -25,6 +31,7 @@ class Counters:
         iteration_in_epoch: Updates since the last epoch ended.
         samples: Samples seen, if the loop says.
         tokens: Tokens seen, if the loop says.
+        updates: The completed updates of each optimizer that has not taken part in all iterations.
     """
 
     iteration: int = 0
@@ -32,41 +39,46 @@ class Counters:
     iteration_in_epoch: int = 0
     samples: int = 0
     tokens: int = 0
+    updates: dict[str, int] = field(default_factory=dict)
 
-    def ticks(self, unit: Unit) -> int:
-        """Give the ticks of a clock."""
-        return self.epoch if unit == "epoch" else self.iteration
+    def ticks(self, unit: Unit, optimizer: str) -> int:
+        """Give the ticks of a clock; by iteration, those of *optimizer*."""
+        match unit:
+            case "iteration":
+                return self.updates.get(optimizer, self.iteration)
+            case "epoch":
+                return self.epoch
+            case "sample":
+                return self.samples
+            case "token":
+                return self.tokens
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain JSON; `updates` are there only where they tell something."""
+        counted: dict[str, Any] = {
+            "iteration": self.iteration,
+            "epoch": self.epoch,
+            "iteration_in_epoch": self.iteration_in_epoch,
+            "samples": self.samples,
+            "tokens": self.tokens,
+        }
+        return {**counted, "updates": dict(self.updates)} if self.updates else counted
+
+    def copy(self) -> Counters:
+        """Give an independent copy."""
+        return replace(self, updates=dict(self.updates))
 
 
 def opening(composition: Composition, layer: Layer, iteration: int) -> Opening:
-    """Say when the window of *layer* opens, so that openings sort in time order; *iteration* is the present one.
+    """Say when the window of *layer* opens, so that openings sort in time order; *iteration* is the optimizer's own.
 
-    With one clock the tick tells. With both, a window of the epoch clock opened at some iteration, after those that
+    With one clock the tick tells. With several, a window of another clock opened at some iteration, after those that
     the same iteration opened on the iteration clock; what is open from the start comes first, in list order.
     """
-    begin = layer.schedule.begin
-    if layer.schedule.clock_unit == "iteration" or begin == 0 or not composition.mixed:
+    begin, unit = layer.schedule.begin, layer.schedule.clock_unit
+    if unit == "iteration" or begin == 0 or not composition.mixed:
         return (begin, 0, 0)
-    return (iteration, 1, begin)
-
-
-def training_length(
-    unit: Unit, *, epoch_length: int | None, max_epochs: int | None, max_iters: int | None
-) -> int | None:
-    """Give how long training lasts in ticks of a clock; None if it does not follow from what is known.
-
-    >>> training_length("iteration", epoch_length=100, max_epochs=12, max_iters=None)
-    1200
-    >>> training_length("epoch", epoch_length=100, max_epochs=None, max_iters=950)
-    10
-    """
-    if unit == "iteration":
-        if max_iters is None and max_epochs is not None and epoch_length is not None:
-            return max_epochs * epoch_length
-        return max_iters
-    if max_epochs is None and max_iters is not None and epoch_length is not None:
-        return -(-max_iters // epoch_length)
-    return max_epochs
+    return (iteration, _TURN[unit], begin)
 
 
 @dataclass(slots=True)
@@ -76,38 +88,62 @@ class Timeline:
     Attributes:
         counters: The position.
         compositions: One for each hyper-parameter.
+        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
     """
 
     counters: Counters = field(default_factory=Counters)
     compositions: dict[ParameterKey, Composition] = field(default_factory=dict)
+    cadence: Mapping[str, int] = field(default_factory=dict)
 
-    def finish_iteration(self, samples: int = 0, tokens: int = 0) -> list[ParameterKey]:
-        """Count a completed optimizer update, and give the hyper-parameters that an iteration clock moves."""
+    def due(self) -> set[str]:
+        """Give the optimizers that do not take part in the iteration that comes next, by their cadence."""
+        return {name for name, every in self.cadence.items() if (self.counters.iteration + 1) % every}
+
+    def finish_iteration(
+        self, samples: int = 0, tokens: int = 0, absent: Collection[str] | None = None
+    ) -> list[ParameterKey]:
+        """Count a completed optimizer update, and give the hyper-parameters that it moves.
+
+        Args:
+            samples: Samples that it has seen.
+            tokens: Tokens that it has seen.
+            absent: Optimizers that did not take part; by default, as their cadence says.
+        """
         counters = self.counters
+        left_out = self.due() if absent is None else set(absent)
+        for name in left_out:
+            counters.updates.setdefault(name, counters.iteration)
         counters.iteration += 1
         counters.iteration_in_epoch += 1
         counters.samples += samples
         counters.tokens += tokens
-        return self._tick("iteration")
+        for name in counters.updates.keys() - left_out:
+            counters.updates[name] += 1
+        touched = self._tick("iteration", 1, left_out)
+        for unit, count in (("sample", samples), ("token", tokens)):
+            if count:
+                touched += [key for key in self._tick(unit, count) if key not in touched]  # type: ignore[arg-type]
+        return touched
 
     def finish_epoch(self) -> list[ParameterKey]:
         """Count a completed epoch, and give the hyper-parameters that an epoch clock moves."""
         self.counters.epoch += 1
         self.counters.iteration_in_epoch = 0
-        return self._tick("epoch")
+        return self._tick("epoch", 1)
 
     def copy(self) -> Timeline:
         """Give an independent copy, to look ahead with."""
         twins = {key: composition.copy() for key, composition in self.compositions.items()}
-        return Timeline(replace(self.counters), twins)
+        return Timeline(self.counters.copy(), twins, self.cadence)
 
-    def _tick(self, unit: Unit) -> list[ParameterKey]:
-        iteration, touched = self.counters.iteration, []
+    def _tick(self, unit: Unit, by: int, absent: Collection[str] = ()) -> list[ParameterKey]:
+        touched = []
         for key, composition in self.compositions.items():
             moved = [layer for layer in composition.layers if layer.schedule.clock_unit == unit]
-            if not moved:
+            if not moved or key[0] in absent:
                 continue
             touched.append(key)
+            iteration = self.counters.ticks("iteration", key[0])
             # bound now: the composition calls back before the loop goes on
-            composition.tick(moved, lambda layer, own=composition: opening(own, layer, iteration))  # type: ignore[misc]
+            composition.tick(moved, lambda layer, at=iteration, own=composition: opening(own, layer, at), by)  # type: ignore[misc]
         return touched

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from resumable_sched.schedule.columns import alike, closed_columns
+from resumable_sched.schedule.layer import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resumable_sched.schedule.clock import Opening
-    from resumable_sched.schedule.composition import Composition
-    from resumable_sched.schedule.timeline import Counters, ParameterKey, Timeline
+    from resumable_sched.schedule.amendments import Amendment
+    from resumable_sched.schedule.forecast import Forecast
+    from resumable_sched.schedule.timeline import ParameterKey, Timeline
 
 __all__ = ["Trace", "look_ahead"]
 
@@ -27,74 +28,62 @@ class Trace:
         samples: Samples seen before each row; None if the trace was not told how many an update sees.
         values: For each hyper-parameter, for each param group, the value in each row. Param groups that are alike share
             one list. The name of the optimizer comes first (``"generator.lr"``) where the group has several by name.
+        tokens: Tokens seen before each row; None if the trace was not told how many an update sees.
+        amendments: For each hyper-parameter, what was changed beside its schedules; the values have it in them.
+        groups: For each hyper-parameter, the name of each param group; None where a group has none.
     """
 
     iterations: range
     epochs: Sequence[int]
     samples: Sequence[int] | None
     values: Mapping[str, Sequence[Sequence[float]]]
+    tokens: Sequence[int] | None = None
+    amendments: Mapping[str, Sequence[Amendment]] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
 
 
 def look_ahead(
     timeline: Timeline,
     iterations: range,
-    epoch_length: int | None,
-    samples_per_iteration: int | None,
+    forecast: Forecast,
     names: Mapping[ParameterKey, str],
+    groups: Mapping[ParameterKey, Sequence[str | None]] | None = None,
 ) -> Trace:
-    """Compute the rows *iterations*; an epoch ends after *epoch_length* of them, or never. Changes nothing.
+    """Compute the rows *iterations* as *forecast* assumes training to go on; changes nothing.
 
     Where the value is a function of the position, a row costs the same however far away it is; a chain is replayed.
     """
-    counters = timeline.counters
-    epochs = _epochs(counters, iterations, epoch_length)
     values = {}
     for key, composition in timeline.compositions.items():
         if composition.chain is None:
             index, firsts = alike(composition)
-            ticks = {"iteration": iterations, "epoch": epochs}
-            openings = _openings(composition, counters, epoch_length)
-            columns = closed_columns(composition, ticks, openings, firsts)  # type: ignore[arg-type]
+            ticks = {unit: forecast.ticks(unit, key[0], iterations) for unit in UNITS}
+            columns = closed_columns(composition, ticks, forecast.openings(composition, key[0]), firsts)
             values[names[key]] = [columns[column] for column in index]
         else:
-            values[names[key]] = _replay(timeline, key, iterations, epoch_length)
-    samples = None
-    if samples_per_iteration is not None:
-        samples = [counters.samples + (it - counters.iteration) * samples_per_iteration for it in iterations]
-    return Trace(iterations, epochs, samples, values)
+            values[names[key]] = _replay(timeline, key, iterations, forecast)
+    return Trace(
+        iterations,
+        forecast.ticks("epoch", "", iterations),
+        forecast.ticks("sample", "", iterations) if forecast.samples is not None else None,
+        values,
+        tokens=forecast.ticks("token", "", iterations) if forecast.tokens is not None else None,
+        amendments={
+            names[key]: tuple(each.amendments) for key, each in timeline.compositions.items() if each.amendments
+        },
+        groups={names[key]: each for key, each in (groups or {}).items()},
+    )
 
 
-def _epochs(counters: Counters, iterations: range, epoch_length: int | None) -> Sequence[int]:
-    if epoch_length is None:
-        return [counters.epoch] * len(iterations)
-    start = counters.iteration - counters.iteration_in_epoch
-    return [counters.epoch + (iteration - start) // epoch_length for iteration in iterations]
-
-
-def _openings(composition: Composition, counters: Counters, epoch_length: int | None) -> dict[int, Opening]:
-    """Say when the windows will open that are not open yet; see `timeline.opening`."""
-    found: dict[int, Opening] = {}
-    for index, layer in enumerate(composition.layers):
-        begin = layer.schedule.begin
-        if layer.clock.opened is not None:
-            continue
-        if layer.schedule.clock_unit == "iteration" or not composition.mixed:
-            found[index] = (begin, 0, 0)
-        elif epoch_length is not None:
-            left = (begin - counters.epoch) * epoch_length - counters.iteration_in_epoch
-            found[index] = (counters.iteration + left, 1, begin)
-    return found
-
-
-def _replay(timeline: Timeline, key: ParameterKey, iterations: range, epoch_length: int | None) -> list[list[float]]:
+def _replay(timeline: Timeline, key: ParameterKey, iterations: range, forecast: Forecast) -> list[list[float]]:
     """Let a copy of *timeline* run as far as the last row, and note the values of one hyper-parameter."""
     future = timeline.copy()
     future.compositions = {key: future.compositions[key]}
-    counters, composition = future.counters, future.compositions[key]
+    counters, composition, length = future.counters, future.compositions[key], forecast.epoch_length
     rows: list[list[float]] = [[] for _ in composition.base]
     for wanted in iterations:
         while True:
-            if epoch_length is not None and counters.iteration_in_epoch >= epoch_length:
+            if length is not None and counters.iteration_in_epoch >= length:
                 future.finish_epoch()
             if counters.iteration >= wanted:
                 break

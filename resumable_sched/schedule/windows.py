@@ -6,49 +6,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resumable_sched.schedule.scheduler import FOREVER
-from resumable_sched.schedule.timeline import training_length
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resumable_sched.schedule.lengths import Lengths
     from resumable_sched.schedule.scheduler import ParamScheduler
 
-__all__ = ["Lengths", "Window", "named_schedulers", "windows_of"]
+__all__ = ["Sizes", "Window", "named_schedulers", "windows_of"]
 
 
 @dataclass(frozen=True)
-class Lengths:
-    """Say how long epochs and training are, as far as it is known.
+class Sizes:
+    """Say what an iteration is of every clock, as far as it is known.
 
     Attributes:
         epoch_length: Iterations of an epoch.
-        max_epochs: Epochs of the training.
-        max_iters: Iterations of the training.
+        samples: Samples of an update.
+        tokens: Tokens of an update.
+        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
     """
 
     epoch_length: int | None = None
-    max_epochs: int | None = None
-    max_iters: int | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    cadence: Mapping[str, int] | None = None
 
-    def of_training(self, scheduler: ParamScheduler) -> int | None:
-        """Give the ticks that training lasts on the clock of *scheduler*; None if nobody said."""
-        return training_length(
-            scheduler.clock_unit,
-            epoch_length=self.epoch_length,
-            max_epochs=self.max_epochs,
-            max_iters=self.max_iters,
-        )
-
-    def in_iterations(self, scheduler: ParamScheduler, tick: int) -> int | None:
-        """Give the iteration at which the clock of *scheduler* reaches *tick*; None if it cannot be told."""
-        if scheduler.clock_unit == "iteration":
-            return tick
+    def iteration_of(self, scheduler: ParamScheduler, optimizer: str, tick: int) -> int | None:
+        """Give the iteration with which the clock of *scheduler* reaches *tick*; None if it cannot be told."""
         if tick == 0:
             return 0
-        if scheduler.clock_unit == "epoch" and self.epoch_length is not None:
-            return tick * self.epoch_length
-        return None
+        match scheduler.clock_unit:
+            case "iteration":
+                return tick * (self.cadence or {}).get(optimizer, 1)
+            case "epoch":
+                return None if self.epoch_length is None else tick * self.epoch_length
+            case "sample":
+                return None if not self.samples else -(-tick // self.samples)
+            case "token":
+                return None if not self.tokens else -(-tick // self.tokens)
 
 
 @dataclass(frozen=True)
@@ -90,26 +85,39 @@ def named_schedulers(
 
 
 def windows_of(
-    schedulers: Sequence[ParamScheduler] | Mapping[str, Sequence[ParamScheduler]], lengths: Lengths
+    schedulers: Sequence[ParamScheduler] | Mapping[str, Sequence[ParamScheduler]],
+    lengths: Lengths,
+    sizes: Sizes | None = None,
 ) -> list[Window]:
     """Give the window of each schedule; one whose `end` was not given ends with training."""
+    sizes = Sizes(lengths.epoch_length) if sizes is None else sizes
     found = []
     for name, index, scheduler in named_schedulers(schedulers):
-        length = lengths.of_training(scheduler)
-        forever = scheduler.end == FOREVER
+        every = (sizes.cadence or {}).get(name, 1)
+        length = lengths.of_training(scheduler.clock_unit, every)
+        forever = scheduler.open_ended
         end = length if forever else scheduler.end
         unit = scheduler.clock_unit
         shown = "end" if forever else str(scheduler.end)
         ticks = "" if unit == "iteration" else f"{unit}s "
+        some = "" if scheduler.groups is None else f" of {_chosen(scheduler)}"
         found.append(
             Window(
                 index=index,
                 optimizer=name,
                 parameter=scheduler.param_name,
-                label=f"{type(scheduler).__name__} {ticks}{scheduler.begin}-{shown}",
-                begin=lengths.in_iterations(scheduler, scheduler.begin),
-                end=None if end is None else lengths.in_iterations(scheduler, end),
+                label=f"{type(scheduler).__name__} {ticks}{scheduler.begin}-{shown}{some}",
+                begin=sizes.iteration_of(scheduler, name, scheduler.begin),
+                end=None if end is None else sizes.iteration_of(scheduler, name, end),
                 scheduler=scheduler,
             )
         )
     return found
+
+
+def _chosen(scheduler: ParamScheduler) -> str:
+    """Say in a word or two which param groups a schedule acts on."""
+    groups = scheduler.groups
+    if isinstance(groups, tuple):
+        return ", ".join(str(each) if isinstance(each, str) else f"group {each}" for each in groups)
+    return str(groups)

@@ -148,7 +148,11 @@ class Runner(Run):
             if mine != theirs:
                 raise ValueError(f"`scheduler` must be a group on `optimizer`, but {scheduler!r} is on another one.")
             return scheduler
-        lengths = {"epoch_length": self.epoch_length, "max_epochs": self.max_epochs, "max_iters": self.max_iters}
+        lengths: dict[str, Any] = {
+            "epoch_length": self.epoch_length,
+            "max_epochs": self.max_epochs,
+            "max_iters": self.max_iters,
+        }
         if isinstance(optimizer, Mapping):
             named = build_schedulers(self.optimizers, scheduler, **lengths)
             return SchedulerGroup(self.optimizers, named, **lengths, on_mismatch=on_mismatch)

@@ -103,7 +103,7 @@ def replace_names() -> None:
 def set_aside(patch: pytest.MonkeyPatch) -> None:
     """Set each documented decision aside, so that what comes after it in a test is compared too."""
     from resumable_sched.schedule import ParamScheduler  # noqa: PLC0415 - see above
-    from resumable_sched.schedule.composition import Layer  # noqa: PLC0415
+    from resumable_sched.schedule.layer import Layer  # noqa: PLC0415
     from resumable_sched.schedule.ledger import _LEDGERS  # noqa: PLC0415
 
     # A wrong argument is no AssertionError, and an abstract class no NotImplementedError.

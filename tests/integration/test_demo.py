@@ -38,7 +38,7 @@ FAULTS = {
         def shift(self, state, on_mismatch=None):
             load(self, state, on_mismatch)
             self.step()
-            counters = self._timeline.counters
+            counters = self._driver.timeline.counters
             counters.iteration, counters.iteration_in_epoch = counters.iteration - 1, counters.iteration_in_epoch - 1
         SchedulerGroup.load_state_dict = shift
         """,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from typing import Any
 
 import pytest
@@ -119,25 +118,24 @@ def test_a_far_row_is_the_row_of_a_long_trace(build: Any) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 5, 17, 40])
-def test_a_foreign_write_while_running_ahead_is_noticed_once_and_undone(after: int) -> None:
-    """Whenever somebody writes, the next step says so and the schedule's values go on."""
+def test_a_foreign_write_while_running_ahead_is_a_factor_from_then_on(after: int) -> None:
+    """Whenever somebody writes, the step after it says so, and the schedule goes on from there."""
     group, twin = single(sgd(3)), single(sgd(3))
     optimizer = group.optimizers["optimizer"]
     for _ in range(after):
         group.step()
         twin.step()
 
+    factor = 123.0 / twin.values()["lr"][2]
     optimizer.param_groups[2]["lr"] = 123.0
-    with pytest.warns(UserWarning, match=r"`lr` of param group 2 was set to 123.0 by other code"):
+    for _ in range(30):
         group.step()
-    twin.step()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _ in range(30):
-            assert group.values() == twin.values()
-            assert [it["lr"] for it in optimizer.param_groups] == twin.values()["lr"]
-            group.step()
-            twin.step()
+        twin.step()
+
+        first, second, third = twin.values()["lr"]
+        assert group.values() == {"lr": [first, second, factor * third]}
+        assert [it["lr"] for it in optimizer.param_groups] == group.values()["lr"]
+    assert [(it.iteration, it.group, it.observed) for it in group.amendments["lr"]] == [(after, 2, 123.0)]
 
 
 def test_a_loaded_optimizer_is_written_again_without_a_warning() -> None:
@@ -184,26 +182,29 @@ def test_adams_betas_run_ahead_too() -> None:
         assert optimizer.param_groups[0]["betas"] == (expected[row], 0.95)
         group.step()
     optimizer.param_groups[0]["betas"] = (0.1, 0.9)
-    with pytest.warns(UserWarning, match="was set to 0.1 by other code"):
-        group.step()
+    group.step()
 
-    assert optimizer.param_groups[0]["betas"] == (expected[31], 0.9)
+    assert optimizer.param_groups[0]["betas"] == (0.1 / expected[30] * expected[31], 0.9)
+    assert [it.label for it in group.amendments["momentum"]] == ["x 0.1551: set by other code"]
 
 
-def test_an_addition_to_the_param_groups_is_refused_in_the_middle_of_a_run_ahead() -> None:
-    """The step after it says that the schedules do not know the new group, and nothing was written."""
+def test_an_addition_to_the_param_groups_ends_the_run_ahead() -> None:
+    """The step after it schedules the new group like the others."""
     group = single(sgd())
     optimizer = group.optimizers["optimizer"]
     assert isinstance(optimizer, torch.optim.Optimizer)
     for _ in range(20):
         group.step()
-    value = optimizer.param_groups[0]["lr"]
-    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+    optimizer.add_param_group(
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 2.0 * group.trace(1).values["lr"][0][0]}
+    )
+    group.step()
 
-    with pytest.raises(RuntimeError, match="1 param groups, but the optimizer has 2 now"):
-        group.step()
-
-    assert optimizer.param_groups[0]["lr"] == value
+    first, second = (it["lr"] for it in optimizer.param_groups)
+    assert group.values()["lr"] == [first, second]
+    assert second / first == pytest.approx(
+        optimizer.param_groups[1]["initial_lr"] / optimizer.param_groups[0]["initial_lr"]
+    )
 
 
 def test_samples_of_any_integer_type_are_counted() -> None:

@@ -167,7 +167,7 @@ def test_a_unit_wins_over_by_epoch() -> None:
         (lambda: LinearLR(sgd(), start_factor=2), ValueError, "`start_factor` must be between 0 and 1, but is 2"),
         (lambda: LinearLR(sgd(), end_factor=-0.1), ValueError, "`end_factor` must be between 0 and 1"),
         (lambda: ConstantLR(sgd(), factor="1"), TypeError, "`factor` must be a number"),  # type: ignore[arg-type]
-        (lambda: LinearLR(sgd(), unit="sample"), ValueError, "`unit` must be"),  # type: ignore[arg-type]
+        (lambda: LinearLR(sgd(), unit="batch"), ValueError, "`unit` must be one of"),  # type: ignore[arg-type]
         (lambda: LinearLR(sgd(), by_epoch="no"), TypeError, "`by_epoch` must be"),  # type: ignore[arg-type]
         (lambda: LinearLR(sgd(), last_step=-2), ValueError, "`last_step` must be at least -1"),
         (lambda: LinearLR(sgd(), last_step=3), KeyError, "param 'initial_lr' is not specified"),
@@ -316,18 +316,20 @@ def test_a_dead_momentum_of_adam_is_not_read() -> None:
     assert optimizer.param_groups[0]["momentum"] == 0.4
 
 
-def test_a_value_that_somebody_else_writes_is_written_again_with_one_warning() -> None:
-    """The schedule decides; whoever also writes is told once."""
+def test_a_value_that_somebody_else_writes_is_scheduled_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever writes a value means it, as in the peers; the log says what becomes of it."""
     optimizer = sgd()
-    scheduler = StepLR(optimizer, 5)
+    scheduler = StepLR(optimizer, 2, gamma=0.5)
     optimizer.param_groups[0]["lr"] = 7.0
-    with pytest.warns(UserWarning, match=r"`lr` of param group 0 was set to 7.0 by other code"):
-        scheduler.step()
-    assert lr(optimizer) == 1.0
-
-    optimizer.param_groups[0]["lr"] = 8.0
     scheduler.step()
-    assert lr(optimizer) == 1.0
+    assert lr(optimizer) == 7.0
+    assert "`lr` of param group 0 was set to 7.0 by other code at iteration 0" in caplog.text
+
+    scheduler.step()
+    assert lr(optimizer) == 3.5
+    again = StepLR(sgd(), 2, gamma=0.5)
+    again.load_state_dict(scheduler.state_dict())
+    assert again.get_last_value() == [3.5]
 
 
 def test_a_tensor_that_somebody_else_fills_is_noticed() -> None:
@@ -337,11 +339,11 @@ def test_a_tensor_that_somebody_else_fills_is_noticed() -> None:
     scheduler = StepLR(optimizer, 5)
     tensor.fill_(0.5)
     scheduler.step()
+    assert scheduler.get_last_value() == [0.5]
     tensor.fill_(0.7)
-    with pytest.warns(UserWarning, match="by other code"):
-        scheduler.step()
+    scheduler.step()
 
-    assert float(tensor) == 0.5
+    assert scheduler.get_last_value() == [float(tensor)] == [float(torch.tensor(0.7))]
 
 
 def test_loading_the_optimizer_is_not_somebody_else_writing() -> None:
@@ -357,13 +359,27 @@ def test_loading_the_optimizer_is_not_somebody_else_writing() -> None:
     assert lr(optimizer) == 0.625
 
 
-def test_param_groups_that_come_later_are_an_error() -> None:
-    """A group without a schedule is not silently left alone."""
+def test_param_groups_that_come_later_are_scheduled() -> None:
+    """A group that is added is scheduled from the next step on, from the value that it was given."""
     optimizer = sgd()
-    scheduler = StepLR(optimizer, 5)
-    optimizer.add_param_group({"params": [torch.zeros(1)]})
+    scheduler = StepLR(optimizer, 2, gamma=0.5)
+    for _ in range(3):
+        scheduler.step()
+    optimizer.add_param_group({"params": [torch.zeros(1)], "lr": 4.0})
+    scheduler.step()
 
-    with pytest.raises(RuntimeError, match="scheduled for 1 param groups, but the optimizer has 2 now"):
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 1.0]
+    assert optimizer.param_groups[1]["initial_lr"] == 4.0
+
+
+def test_param_groups_that_were_removed_are_an_error() -> None:
+    """Nobody can say which of them is gone."""
+    optimizer = sgd()
+    optimizer.add_param_group({"params": [torch.zeros(1)]})
+    scheduler = StepLR(optimizer, 5)
+    del optimizer.param_groups[1]
+
+    with pytest.raises(RuntimeError, match="scheduled for 2 param groups, but the optimizer has 1 now"):
         scheduler.step()
 
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
 
 from resumable_sched.errors import ConfigError
-from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.config.located import Config, Path, path_text
 from resumable_sched.schedule.config.registry import find_scheduler, suggestion
+from resumable_sched.schedule.layer import UNITS
+from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.scheduler import ParamScheduler
-from resumable_sched.schedule.timeline import training_length
+from resumable_sched.schedule.shares import has_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,14 +62,6 @@ class StandIn:
         return cls(groups, defaults, getattr(optimizer, "base_param_settings", None))
 
 
-class _Lengths(NamedTuple):
-    """Say how long epochs and training are, as far as it is known."""
-
-    epoch_length: int | None
-    max_epochs: int | None
-    max_iters: int | None
-
-
 class _Entry(NamedTuple):
     """Be one schedule of a config: the name of its optimizer, its place, and what is there."""
 
@@ -85,6 +78,8 @@ def build_schedulers(
     epoch_length: int | None = None,
     max_epochs: int | None = None,
     max_iters: int | None = None,
+    max_samples: int | None = None,
+    max_tokens: int | None = None,
 ) -> dict[str, list[ParamScheduler]]: ...
 
 
@@ -96,6 +91,8 @@ def build_schedulers(
     epoch_length: int | None = None,
     max_epochs: int | None = None,
     max_iters: int | None = None,
+    max_samples: int | None = None,
+    max_tokens: int | None = None,
 ) -> list[ParamScheduler]: ...
 
 
@@ -106,6 +103,8 @@ def build_schedulers(
     epoch_length: int | None = None,
     max_epochs: int | None = None,
     max_iters: int | None = None,
+    max_samples: int | None = None,
+    max_tokens: int | None = None,
 ) -> list[ParamScheduler] | dict[str, list[ParamScheduler]]:
     """Build schedules from a config, as MMEngine's Runner does.
 
@@ -126,6 +125,8 @@ def build_schedulers(
         epoch_length: Iterations of an epoch.
         max_epochs: Epochs of the training; where a schedule's `end` is not given, it ends there.
         max_iters: Iterations of the training; the same for schedules by iteration.
+        max_samples: Samples of the training; the same for schedules by sample.
+        max_tokens: Tokens of the training; the same for schedules by token.
 
     Returns:
         The schedules in the order of the config; a dict of lists by name if *optimizers* is a dict.
@@ -133,11 +134,12 @@ def build_schedulers(
     Raises:
         ConfigError: Something in *config* is wrong; it says what and where.
     """
-    lengths = _Lengths(
-        *(
-            None if value is None else whole(name, value, minimum=1)
-            for name, value in zip(_Lengths._fields, (epoch_length, max_epochs, max_iters), strict=True)
-        )
+    lengths = Lengths.checked(
+        epoch_length=epoch_length,
+        max_epochs=max_epochs,
+        max_iters=max_iters,
+        max_samples=max_samples,
+        max_tokens=max_tokens,
     )
     several = isinstance(optimizers, Mapping)
     named: dict[str, HasParamGroups] = dict(optimizers) if isinstance(optimizers, Mapping) else {"": optimizers}
@@ -196,7 +198,7 @@ def _listed(config: Any, path: Path, source: Config | None) -> Iterator[tuple[Pa
         )
 
 
-def _plan(entry: _Entry, optimizer: HasParamGroups, stand_in: StandIn, lengths: _Lengths) -> _Plan | None:
+def _plan(entry: _Entry, optimizer: HasParamGroups, stand_in: StandIn, lengths: Lengths) -> _Plan | None:
     """Find class and arguments, and try them; None for a schedule that is built already."""
     config = entry.content
     if isinstance(config, ParamScheduler):
@@ -229,7 +231,7 @@ def _plan(entry: _Entry, optimizer: HasParamGroups, stand_in: StandIn, lengths: 
     _check_durations(cls, arguments)
     trial = cls.build_iter_from_epoch(stand_in, epoch_length=epoch_length, **arguments)
     taken = {
-        each.name: getattr(trial, each.name)
+        each.name: trial.given(each.name)
         for each in dataclasses.fields(cls)
         if each.init and each.name not in ("optimizer", "last_step")
     }
@@ -238,18 +240,21 @@ def _plan(entry: _Entry, optimizer: HasParamGroups, stand_in: StandIn, lengths: 
     return _Plan(cls, taken)
 
 
-def _construct(optimizer: HasParamGroups, plan: _Plan, lengths: _Lengths) -> ParamScheduler:
+def _construct(optimizer: HasParamGroups, plan: _Plan, lengths: Lengths) -> ParamScheduler:
     """Build a schedule that knows how long training is.
 
     The length has to be there before the schedule acts, and is no argument: an `end` that was not given stays so, and
     training longer is no other configuration.
     """
     unit, by_epoch = (plan.arguments.get(name, getattr(plan.cls, name)) for name in ("unit", "by_epoch"))
-    length = training_length(unit or ("epoch" if by_epoch else "iteration"), **lengths._asdict())
+    unit = unit or ("epoch" if by_epoch else "iteration")
+    length = lengths.of_training(unit) if unit in UNITS else None
     scheduler = plan.cls.__new__(plan.cls)
-    scheduler.__dict__["_training_length"] = length
+    if length is not None:
+        scheduler.__dict__["_training_length"] = length
     scheduler.__init__(optimizer, **plan.arguments)  # type: ignore[misc]
-    scheduler.check_training_length(length)
+    if length is not None:
+        scheduler.check_training_length(length)
     return scheduler
 
 
@@ -279,8 +284,9 @@ def _check_durations(cls: type[ParamScheduler], arguments: Mapping[str, Any]) ->
         if each.metadata.get("convert") not in ("duration", "rate") or value is None:
             continue
         for number in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                raise _WrongError((each.name,), f"`{each.name}` must be a number of epochs, but is {number!r} instead.")
+            if not has_share(number) and (isinstance(number, bool) or not isinstance(number, int | float)):
+                text = f'`{each.name}` must be a number of epochs or a share such as "10%", but is {number!r} instead.'
+                raise _WrongError((each.name,), text)
 
 
 class _WrongError(Exception):

@@ -169,7 +169,7 @@ def test_a_chain_that_depends_on_the_length_is_the_groups() -> None:
         (
             {"type": "StepLR", "step_size": "3", "convert_to_iter_based": True},
             "param_scheduler.step_size",
-            "must be a number of epochs, but is '3'",
+            "must be a number of epochs or a share such as \"10%\", but is '3'",
         ),
     ],
 )

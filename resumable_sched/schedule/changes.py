@@ -1,0 +1,74 @@
+"""Make the changes that a user asks of running schedules: amendments of their values."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from resumable_sched.schedule.amendments import Amendment
+from resumable_sched.schedule.selection import chosen, group_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resumable_sched.schedule.ledger import Ledger
+    from resumable_sched.schedule.selection import GroupChoice
+    from resumable_sched.schedule.timeline import ParameterKey
+
+__all__ = ["amendments_for", "the_parameter"]
+
+
+def the_parameter(keys: Iterable[ParameterKey], name: str, optimizer: str | None) -> ParameterKey:
+    """Find the scheduled hyper-parameter *name*, of *optimizer* where several have one.
+
+    Raises:
+        KeyError: There is none.
+        ValueError: There are several, and *optimizer* is None.
+    """
+    known = list(keys)
+    found = [key for key in known if key[1] == name and optimizer in (None, key[0])]
+    if not found:
+        shown = ", ".join(f"{key[1]!r} of {key[0]!r}" for key in known) or "nothing"
+        raise KeyError(f"`name` must be a scheduled hyper-parameter ({shown}), but is {name!r} instead.")
+    if len(found) > 1:
+        shown = ", ".join(repr(key[0]) for key in found)
+        raise ValueError(f"`optimizer` must be given where several schedule {name!r} ({shown}), but is None instead.")
+    return found[0]
+
+
+def amendments_for(
+    ledger: Ledger,
+    iteration: int,
+    *,
+    scale: float | None,
+    value: float | None,
+    reset: bool,
+    groups: GroupChoice,
+    reason: str,
+) -> list[Amendment]:
+    """Give what an amendment is for each of the param groups that it is of.
+
+    Raises:
+        TypeError: A number is none.
+        ValueError: Not exactly one of *scale*, *value* and *reset* is given, a number is not finite, or there is no
+            such param group.
+    """
+    given = [name for name, it in (("scale", scale is not None), ("value", value is not None), ("reset", reset)) if it]
+    if len(given) != 1:
+        shown = " and ".join(f"`{name}`" for name in given) or "none of them"
+        raise ValueError(f"One of `scale`, `value` and `reset` must be given, but {shown} is.")
+    number = scale if value is None else value
+    if number is not None:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise TypeError(f"`{given[0]}` must be a number, but is {number!r} instead.")
+        if not math.isfinite(number):
+            raise ValueError(f"`{given[0]}` must be finite, but is {number!r} instead.")
+    if not isinstance(reason, str):
+        raise TypeError(f"`reason` must be a string, but is {reason!r} instead.")
+    acts_on = chosen("groups", group_choice("groups", groups, restored=False), ledger.optimizer.param_groups)
+    places = [group for group in range(len(ledger.composition.base)) if acts_on is None or acts_on[group]]
+    if scale is not None:
+        return [Amendment(iteration, group, "scale", scale=float(scale), reason=reason) for group in places]
+    if value is not None:
+        return [Amendment(iteration, group, "value", scale=0.0, offset=float(value), reason=reason) for group in places]
+    return [Amendment(iteration, group, "reset", reason=reason) for group in places]

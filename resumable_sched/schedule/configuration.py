@@ -1,0 +1,113 @@
+"""Describe a schedule as plain JSON, and build one from such a description."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+from resumable_sched.schedule import comparison
+from resumable_sched.schedule.conversion import FOREVER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from dataclasses import Field
+
+    from resumable_sched.schedule.targets import HasParamGroups
+
+__all__ = ["configuration_of", "register", "schedule_of", "take_configuration"]
+
+LENGTH_OF_TRAINING: Final = "length of training"
+_NOT_CONFIGURATION: Final = frozenset({"optimizer", "by_epoch", "last_step", "verbose"})
+_ONLY_IF_GIVEN: Final = frozenset({"groups"})
+"""Fields that a configuration has only where they are not None."""
+_KNOWN: Final[dict[str, type[Any]]] = {}
+
+
+class Configured(Protocol):
+    """Be what is asked of a schedule, which is a dataclass; its module is built on this one."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def param_name(self) -> str:
+        """Give the hyper-parameter."""
+
+    @property
+    def optimizer(self) -> HasParamGroups:
+        """Give the optimizer."""
+
+    @property
+    def open_ended(self) -> bool:
+        """Tell whether `end` was not given."""
+
+    def given(self, name: str) -> Any:  # noqa: ANN401 - whatever the field is
+        """Give a field as it was given."""
+
+    def take_settings(self, other: Any) -> None:  # noqa: ANN401 - one of its own class
+        """Take over the configuration of another one of the same class."""
+
+
+def register(cls: type[Any]) -> None:
+    """Remember a class, so that a saved configuration can name it."""
+    _KNOWN[_type_name(cls)] = cls
+
+
+def _type_name(cls: type[Any]) -> str:
+    if cls.__module__.startswith("resumable_sched."):
+        return cls.__name__
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def configuration_of(scheduler: Configured) -> dict[str, Any]:
+    """Give the configuration as plain JSON, to be saved, compared and shown; shares of training stay shares."""
+    config: dict[str, Any] = {"type": _type_name(type(scheduler))}
+    for each in fields(scheduler):
+        if each.name in _NOT_CONFIGURATION:
+            continue
+        value = scheduler.given(each.name)
+        if value is None and each.name in _ONLY_IF_GIVEN:
+            continue
+        forever = each.name == "end" and scheduler.open_ended
+        config[each.name] = LENGTH_OF_TRAINING if forever else comparison.plain_value(value, each.name)
+    return config
+
+
+def schedule_of(optimizer: HasParamGroups, config: Mapping[str, Any], lines: Sequence[str] = ()) -> Any:  # noqa: ANN401
+    """Build a schedule, a `ParamScheduler`, from its configuration, without letting it act on the optimizer.
+
+    Args:
+        optimizer: The optimizer.
+        config: What :func:`configuration_of` gave.
+        lines: The differences for whose sake it is done, for the error.
+
+    Raises:
+        ScheduleMismatchError: Its class is not known here, or no longer takes this configuration.
+    """
+    known = _KNOWN.get(str(config.get("type")))
+    if known is None:
+        raise comparison.refuse(
+            lines, f"The saved schedule cannot be kept: there is no class {config.get('type')!r} here."
+        )
+    scheduler = object.__new__(known)
+    names = {each.name for each in fields(known)} - _NOT_CONFIGURATION
+    if names - _ONLY_IF_GIVEN != config.keys() - {"type"} - _ONLY_IF_GIVEN:
+        raise comparison.refuse(lines, f"The saved schedule cannot be kept: {known.__name__} has other fields now.")
+    settings = {name: value for name, value in config.items() if name != "type"}
+    if settings["end"] == LENGTH_OF_TRAINING:
+        settings["end"] = FOREVER
+    scheduler.__dict__.update(dict.fromkeys(_ONLY_IF_GIVEN), **settings)
+    scheduler.__dict__.update(optimizer=optimizer, by_epoch=True, verbose=False, _last_step_given=-1, _restored=True)
+    scheduler.prepare()
+    return scheduler
+
+
+def take_configuration(scheduler: Configured, config: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
+    """Replace the configuration of *scheduler* by a saved one of the same class.
+
+    Raises:
+        ScheduleMismatchError: It is of another class, or cannot be built.
+    """
+    restored = schedule_of(scheduler.optimizer, config, lines)
+    if type(restored) is not type(scheduler) or restored.param_name != scheduler.param_name:
+        raise comparison.refuse(lines, "It cannot be kept, because the schedule is of another class or parameter.")
+    scheduler.take_settings(restored)

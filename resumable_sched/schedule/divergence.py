@@ -1,0 +1,126 @@
+"""Find from where on a saved schedule gives other values than the one that was built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from resumable_sched.errors import ScheduleMismatchError
+from resumable_sched.schedule.clock import Clock, MetricFold
+from resumable_sched.schedule.composition import Composition
+from resumable_sched.schedule.configuration import schedule_of
+from resumable_sched.schedule.forecast import Forecast
+from resumable_sched.schedule.layer import Layer
+from resumable_sched.schedule.state import decode_floats
+from resumable_sched.schedule.timeline import Counters, Timeline
+from resumable_sched.schedule.trace import look_ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from resumable_sched.schedule.ledger import Ledger
+    from resumable_sched.schedule.lengths import Lengths
+    from resumable_sched.schedule.scheduler import ParamScheduler
+    from resumable_sched.schedule.state import GroupState, Position
+    from resumable_sched.schedule.targets import HasParamGroups
+    from resumable_sched.schedule.timeline import ParameterKey
+    from resumable_sched.schedule.trace import Trace
+
+__all__ = ["first_difference"]
+
+_MOST: Final = 1_000_000
+_MOST_OF_A_CHAIN: Final = 100_000
+"""Iterations that are compared; a chain has to be replayed."""
+_MARGIN: Final = 10_000
+"""How far beyond the saved position to look where nobody says how long training is."""
+
+
+def first_difference(
+    saved: GroupState,
+    optimizers: Mapping[str, HasParamGroups],
+    schedulers: Sequence[tuple[str, ParamScheduler]],
+    ledgers: Mapping[ParameterKey, Ledger],
+    *,
+    lengths: Lengths,
+    training_length: Callable[[ParamScheduler, str], int | None],
+    cadence: Mapping[str, int],
+) -> str:
+    """Say in a sentence at which iteration values first differ; empty where that cannot be told.
+
+    Both are compared from the beginning of training, without metrics and amendments.
+    """
+    try:
+        before: list[tuple[str, ParamScheduler]] = [
+            (each.optimizer, schedule_of(optimizers[each.optimizer], each.config))
+            for each in saved.schedulers
+            if each.optimizer in optimizers
+        ]
+        for name, scheduler in before:
+            scheduler.fit_training(training_length(scheduler, name))
+        old = _timeline(before, {(each.optimizer, each.name): decode_floats(each.base) for each in saved.parameters})
+        new = _timeline(schedulers, {key: ledger.composition.base for key, ledger in ledgers.items()})
+    except (ScheduleMismatchError, ValueError, TypeError, KeyError):
+        return ""  # the saved schedule cannot be built here; the error that lists the fields is enough
+    units = {scheduler.clock_unit for _, scheduler in [*before, *schedulers]}
+    epoch_length = lengths.epoch_length or _epoch_length(saved.position)
+    unit = "iteration"
+    if epoch_length is None and "epoch" in units:
+        if units != {"epoch"}:
+            return ""
+        epoch_length, unit = 1, "epoch"
+    sizes = [_mean(total, saved.position.iteration) for total in (saved.position.samples, saved.position.tokens)]
+    if ("sample" in units and sizes[0] is None) or ("token" in units and sizes[1] is None):
+        return ""
+    chained = any(each.chain is not None for timeline in (old, new) for each in timeline.compositions.values())
+    end = lengths.of_training("epoch" if unit == "epoch" else "iteration") or saved.position.iteration + _MARGIN
+    rows = range(min(end, _MOST_OF_A_CHAIN if chained else _MOST))
+    forecast = Forecast(Counters(), cadence, epoch_length, sizes[0], sizes[1])
+    names = {key: key[1] for key in old.compositions.keys() & new.compositions.keys()}
+    traces = [_trace(timeline, rows, forecast, names) for timeline in (old, new)]
+    found = _first(*traces)
+    if found is None:
+        return f"All values are the same in the first {len(rows)} {unit}s."
+    row, name, group, values = found
+    return (
+        f"Values differ from {unit} {row} on: `{name}` of param group {group} is {values[0]!r} by the saved schedules, "
+        f"and {values[1]!r} by the new ones."
+    )
+
+
+def _timeline(schedulers: Iterable[tuple[str, ParamScheduler]], bases: Mapping[ParameterKey, list[float]]) -> Timeline:
+    """Put schedules to the beginning of a training of their own."""
+    timeline = Timeline()
+    layers: dict[ParameterKey, list[Layer]] = {}
+    for name, scheduler in schedulers:
+        key = (name, scheduler.param_name)
+        fold = MetricFold(scales=[1.0] * len(bases[key])) if scheduler.need_val_args else None
+        layer = Layer(scheduler, Clock(opened=(0, 0, 0) if scheduler.begin == 0 else None, fold=fold))
+        layers.setdefault(key, []).append(layer)
+    for key, members in layers.items():
+        timeline.compositions[key] = Composition(members, bases[key])
+    return timeline
+
+
+def _trace(timeline: Timeline, rows: range, forecast: Forecast, names: Mapping[ParameterKey, str]) -> Trace:
+    kept = {key: each for key, each in timeline.compositions.items() if key in names}
+    return look_ahead(Timeline(compositions=kept, cadence=forecast.cadence), rows, forecast, names)
+
+
+def _epoch_length(position: Position) -> int | None:
+    """Give the length that the completed epochs had, if it can have been the same."""
+    done = position.iteration - position.iteration_in_epoch
+    return done // position.epoch if position.epoch and done and done % position.epoch == 0 else None
+
+
+def _mean(total: int, iterations: int) -> int | None:
+    return total // iterations if iterations and total else None
+
+
+def _first(old: Trace, new: Trace) -> tuple[int, str, int, tuple[Any, Any]] | None:
+    found = None
+    rows = len(old.iterations)
+    for name, columns in old.values.items():
+        for group, (one, other) in enumerate(zip(columns, new.values[name], strict=False)):
+            row = next((row for row in range(rows) if one[row] != other[row]), None)
+            if row is not None:
+                rows, found = row, (row, name, group, (one[row], other[row]))
+    return found

@@ -1,0 +1,318 @@
+"""Own the schedules of a group, the position, and what is written: the part of a `SchedulerGroup` that moves."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import TYPE_CHECKING
+
+from resumable_sched.schedule import resumption
+from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
+from resumable_sched.schedule.composition import Composition
+from resumable_sched.schedule.configuration import take_configuration
+from resumable_sched.schedule.divergence import first_difference
+from resumable_sched.schedule.ledger import Ledger, ledger_of, ledgers_of
+from resumable_sched.schedule.lengths import Lengths
+from resumable_sched.schedule.state import VERSION, ExtensionState, GroupState, LengthsState, plain
+from resumable_sched.schedule.timeline import ParameterKey, Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from resumable_sched.schedule.comparison import OnMismatch
+    from resumable_sched.schedule.scheduler import ParamScheduler
+    from resumable_sched.schedule.targets import HasParamGroups
+
+__all__ = ["Driver"]
+
+
+class Driver:
+    """Move schedules on optimizers, and write their values.
+
+    Args:
+        optimizers: The optimizers by name.
+        schedulers: The schedules, each with the name of its optimizer.
+        lengths: How long training is.
+        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
+
+    Attributes:
+        optimizers: The optimizers by name.
+        schedulers: The schedules in list order, each with the name of its optimizer.
+        built: How long training was to be when it was started.
+        lengths: How long training is.
+        epoch_limit: After how many iterations an epoch must end.
+        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
+        timeline: The position and all compositions.
+        ledgers: Who writes.
+        ahead: The values of the next iterations, if they are computed already.
+        units: What the schedules count.
+
+    Raises:
+        ValueError: A schedule begins after the training has ended, or schedules overlap that count samples and cannot
+            be computed.
+    """
+
+    def __init__(
+        self,
+        optimizers: Mapping[str, HasParamGroups],
+        schedulers: Sequence[tuple[str, ParamScheduler]],
+        lengths: Lengths,
+        cadence: Mapping[str, int],
+    ) -> None:
+        self.optimizers = optimizers
+        self.schedulers = list(schedulers)
+        self.built = self.lengths = lengths
+        self.epoch_limit = _limit(lengths)
+        self.cadence = cadence
+        self.ahead: RunAhead | None = None
+        self._stride = SHORTEST
+        for name, scheduler in self.schedulers:
+            scheduler.check_training_length(self.length_for(scheduler, name))
+        self._take_over()
+
+    def keyed(self) -> list[tuple[ParameterKey, ParamScheduler]]:
+        """Give the schedules in list order, each with its hyper-parameter."""
+        return [((name, scheduler.param_name), scheduler) for name, scheduler in self.schedulers]
+
+    def length_for(self, scheduler: ParamScheduler, optimizer: str) -> int | None:
+        """Give how long training lasts on the clock of *scheduler*."""
+        return self.lengths.of_training(scheduler.clock_unit, self.cadence.get(optimizer, 1))
+
+    def check_names(self, argument: str, names: Iterable[str]) -> None:
+        """Check that *names* are those of optimizers.
+
+        Raises:
+            ValueError: One is not.
+        """
+        for name in names:
+            if name not in self.optimizers:
+                known = ", ".join(map(repr, self.optimizers))
+                raise ValueError(f"`{argument}` must name optimizers of the group ({known}), but has {name!r}.")
+
+    # ------------------------------------------------------------------ moving
+    def step_slowly(self, samples: int, tokens: int, optimizers: Sequence[str] | None) -> None:
+        """Do all that a step may have to, and then compute the next ones ahead; see `SchedulerGroup.step`."""
+        counters = self.timeline.counters
+        if counters.iteration_in_epoch >= self.epoch_limit:
+            raise RuntimeError(
+                f"`step_epoch` must be called after {self.lengths.epoch_length} iterations (`epoch_length`), but epoch "
+                f"{counters.epoch} goes on after iteration {counters.iteration} instead."
+            )
+        for name, count in (("samples", samples), ("tokens", tokens)):
+            if not count and name[:-1] in self.units:
+                raise ValueError(f"`{name}` must be given to `step` where schedules count {name}, but is 0 instead.")
+        absent = None
+        if optimizers is not None:
+            self.check_names("optimizers", optimizers)
+            absent = self.optimizers.keys() - set(optimizers)
+        self.check()
+        self.end_run()
+        self.write(self.timeline.finish_iteration(samples, tokens, absent))
+        verbose = any(scheduler.verbose for _, scheduler in self.schedulers)
+        if RunAhead.possible(self.timeline, self.ledgers) and not verbose:
+            self.ahead = RunAhead(self.timeline, self.ledgers, self._stride, (samples, tokens))
+
+    def end_run(self) -> None:
+        """Stop running ahead; the next time go further if nothing has interrupted, and less far if something has."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None:
+            complete = ahead.position == ahead.planned
+            self._stride = min(self._stride * 2, LONGEST) if complete else max(ahead.position, 1)
+            ahead.release()
+
+    def catch_up(self) -> None:
+        """Let clocks, counters and ledgers know what has run ahead of them."""
+        if self.ahead is not None:
+            self.ahead.rest()
+
+    def check(self) -> None:
+        """See what has happened to the optimizers, before anything moves on; see `Ledger.check`.
+
+        Raises:
+            RuntimeError: Another group has taken over, or what `Ledger.check` raises.
+        """
+        self.check_ownership()
+        self.catch_up()
+        for (optimizer, _), ledger in self.ledgers.items():
+            ledger.check(self.timeline.counters.ticks("iteration", optimizer))
+
+    def check_ownership(self) -> None:
+        """Raise if another group has taken over.
+
+        Raises:
+            RuntimeError: That is so.
+        """
+        for ledger in self.ledgers.values():
+            if ledger.driver is not self:
+                raise RuntimeError(
+                    "This SchedulerGroup does not drive its schedules any more: another group has taken over."
+                )
+
+    def write(self, keys: Sequence[ParameterKey]) -> None:
+        """Write the values of hyper-parameters, and tell of them where a schedule is verbose."""
+        for key in keys:
+            values = self.ledgers[key].write()
+            for own, scheduler in self.keyed():
+                if own == key and scheduler.verbose:
+                    for group, value in enumerate(values):
+                        scheduler.print_value(is_verbose=True, group=group, value=value)
+
+    # ------------------------------------------------------------------ lengths of training
+    def change_lengths(self, lengths: Lengths) -> None:
+        """Take up other lengths of training at the present position.
+
+        Raises:
+            ValueError: A schedule does not fit; nothing has changed.
+        """
+        old = self.lengths
+        try:
+            self._set_lengths(lengths)
+        except ValueError:
+            self._set_lengths(old)
+            raise
+        for key, scheduler in self.keyed():
+            composition, layer = self.timeline.compositions[key], scheduler.layer
+            opened = resumption.saved_opening(composition, layer)
+            resumption.place_clock(self.timeline, key, composition, layer, opened)
+        for key, composition in self.timeline.compositions.items():
+            composition.settle(composition.scheduled())
+            self.ledgers[key].write()
+
+    def _set_lengths(self, lengths: Lengths) -> None:
+        self.lengths, self.epoch_limit = lengths, _limit(lengths)
+        for name, scheduler in self.schedulers:
+            length = self.length_for(scheduler, name)
+            scheduler.check_training_length(length)
+            scheduler.fit_training(length)
+
+    # ------------------------------------------------------------------ state
+    def state(self) -> GroupState:
+        """Give what is saved."""
+        compositions, extension = self.timeline.compositions, None
+        if self.lengths != self.built:
+            built, now = (LengthsState(**each.as_dict()) for each in (self.built, self.lengths))
+            extension = ExtensionState(built=built, now=now)
+        return GroupState(
+            version=VERSION,
+            kind="SchedulerGroup",
+            position=resumption.position_of(self.timeline.counters),
+            parameters=[
+                resumption.parameter_state(key, composition, self.optimizers[key[0]])
+                for key, composition in compositions.items()
+            ],
+            schedulers=[
+                resumption.schedule_state(key[0], scheduler, compositions[key]) for key, scheduler in self.keyed()
+            ],
+            extension=extension,
+        )
+
+    def plan(self, saved: GroupState, policy: OnMismatch) -> resumption.Plan:
+        """Say what loading *saved* will do; see `resumption.plan`."""
+        self.check_ownership()
+        for ledger in self.ledgers.values():
+            ledger.check_groups()
+        self.check_names("state", saved.position.updates)
+        return resumption.plan(
+            saved,
+            self.optimizers,
+            self.schedulers,
+            self.ledgers,
+            training_length=self.length_for,
+            policy=policy,
+            first_difference=self._first_difference,
+        )
+
+    def _first_difference(self, saved: GroupState) -> str:
+        return first_difference(
+            saved,
+            self.optimizers,
+            self.schedulers,
+            self.ledgers,
+            lengths=self.lengths,
+            training_length=self.length_for,
+            cadence=self.cadence,
+        )
+
+    def load(self, plan: resumption.Plan) -> None:
+        """Do what *plan* says, and continue there."""
+        self.end_run()
+        if plan.replacements is not None:
+            self.schedulers = list(plan.replacements)
+            self._take_over()
+        for scheduler, config in plan.configurations:
+            take_configuration(scheduler, config)
+        self.timeline.counters = resumption.counters_of(plan.saved.position)
+        self._set_lengths(self._lengths_after(plan.saved))
+        for (key, scheduler), memory in zip(self.keyed(), plan.memories, strict=True):
+            composition = self.timeline.compositions[key]
+            opened = None if memory is None else memory.opened
+            resumption.place_clock(self.timeline, key, composition, scheduler.layer, opened)
+            resumption.restore_metrics(composition, scheduler.layer, memory)
+        for key, composition in self.timeline.compositions.items():
+            parameter = plan.parameters.get(key)
+            composition.amendments = [] if parameter is None else parameter.amendments
+            if parameter is None:
+                composition.chain = None  # it was not scheduled then: a chain starts from the closed form
+                composition.settle(composition.scheduled())
+            else:
+                composition.rebase(parameter.base)
+                composition.settle(parameter.path)
+            self.ledgers[key].adopt_groups()
+
+    def _lengths_after(self, saved: GroupState) -> Lengths:
+        """Give the lengths of training after a load: an extension is state, unless the program says something new."""
+        extension = saved.extension
+        if extension is not None and Lengths(**plain(extension.built)) == self.built:
+            return Lengths(**plain(extension.now))
+        return self.built
+
+    # ------------------------------------------------------------------ owning
+    def _take_over(self) -> None:
+        """Become the owner of what the schedules act on, put everything to the beginning, and write."""
+        self.timeline = Timeline(cadence=self.cadence)
+        self.ahead = None
+        self.units = {scheduler.clock_unit for _, scheduler in self.schedulers}
+        ledgers = {key: ledger_of(self.optimizers[key[0]], key[1]) for key, _ in self.keyed()}
+        idle = [
+            ledger
+            for optimizer in self.optimizers.values()
+            for ledger in ledgers_of(optimizer).values()
+            if all(ledger is not owned for owned in ledgers.values())
+        ]
+        for ledger in ledgers.values():
+            ledger.composition.release()  # whoever drove these schedules stops doing so
+        for key, scheduler in self.keyed():
+            scheduler.restart(ledgers[key], self.length_for(scheduler, key[0]))
+        self.ledgers: dict[ParameterKey, Ledger] = ledgers
+        for key, ledger in ledgers.items():
+            layers = [scheduler.layer for own, scheduler in self.keyed() if own == key]
+            for layer in layers:
+                layer.clock.opened = (0, 0, 0) if layer.schedule.begin == 0 else None
+            ledger.composition = Composition(layers, ledger.composition.base)
+            _check_chain(key[1], ledger.composition)
+            ledger.owner = weakref.ref(self)
+            self.timeline.compositions[key] = ledger.composition
+            ledger.adopt_groups()
+        for ledger in idle:  # what only a schedule that was replaced had moved goes back to its base
+            if ledger.composition.layers:
+                ledger.composition = Composition((), ledger.composition.base)
+                ledger.adopt_groups()
+
+
+def _limit(lengths: Lengths) -> float:
+    return math.inf if lengths.epoch_length is None else lengths.epoch_length
+
+
+def _check_chain(name: str, composition: Composition) -> None:
+    """Refuse a chain on a clock that jumps: its value would depend on the size of each update.
+
+    Raises:
+        ValueError: It is one.
+    """
+    jumping = sorted({layer.schedule.clock_unit for layer in composition.layers} & {"sample", "token"})
+    if composition.chain is not None and jumping:
+        raise ValueError(
+            f"`schedulers` of `{name}` must follow each other where one counts {jumping[0]}s and one has a floor or a "
+            "value of its own, but their windows may overlap, so that the value would depend on how large each update "
+            "was. Let the windows follow each other, on one clock."
+        )

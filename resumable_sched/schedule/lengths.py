@@ -1,0 +1,75 @@
+"""Know how long epochs and training are, as far as anybody said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from resumable_sched.schedule.arguments import whole
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from resumable_sched.schedule.layer import Unit
+
+__all__ = ["Lengths"]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Say how long epochs and training are, as far as it is known.
+
+    Attributes:
+        epoch_length: Iterations of an epoch.
+        max_epochs: Epochs of the training.
+        max_iters: Iterations of the training.
+        max_samples: Samples of the training.
+        max_tokens: Tokens of the training.
+    """
+
+    epoch_length: int | None = None
+    max_epochs: int | None = None
+    max_iters: int | None = None
+    max_samples: int | None = None
+    max_tokens: int | None = None
+
+    @classmethod
+    def checked(cls, **lengths: object) -> Self:
+        """Check arguments of these names.
+
+        Raises:
+            TypeError: One is not a whole number.
+            ValueError: One is not positive.
+        """
+        return cls(
+            **{name: None if value is None else whole(name, value, minimum=1) for name, value in lengths.items()}
+        )
+
+    def of_training(self, unit: Unit, every: int = 1) -> int | None:
+        """Give how long training lasts in ticks of a clock; None if it does not follow from what is known.
+
+        Args:
+            unit: The clock.
+            every: In every how manieth iteration the optimizer is updated whose updates are counted.
+
+        >>> Lengths(epoch_length=100, max_epochs=12).of_training("iteration")
+        1200
+        >>> Lengths(epoch_length=100, max_iters=950).of_training("epoch")
+        10
+        """
+        if unit == "sample":
+            return self.max_samples
+        if unit == "token":
+            return self.max_tokens
+        if unit == "iteration":
+            known = self.max_iters
+            if known is None and self.max_epochs is not None and self.epoch_length is not None:
+                known = self.max_epochs * self.epoch_length
+            return None if known is None else max(known // every, 1)
+        if self.max_epochs is None and self.max_iters is not None and self.epoch_length is not None:
+            return -(-self.max_iters // self.epoch_length)
+        return self.max_epochs
+
+    def as_dict(self) -> dict[str, int | None]:
+        """Give the lengths by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}

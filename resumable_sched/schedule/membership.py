@@ -1,0 +1,73 @@
+"""Find which optimizer each schedule of a group acts on, and refuse lists that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from resumable_sched.schedule.ledger import ledgers_of
+from resumable_sched.schedule.scheduler import ParamScheduler
+
+if TYPE_CHECKING:
+    from resumable_sched.schedule.targets import HasParamGroups
+
+__all__ = ["assigned", "check_new"]
+
+
+def assigned(
+    optimizers: Mapping[str, HasParamGroups],
+    schedulers: Sequence[ParamScheduler] | Mapping[str, Sequence[ParamScheduler]],
+) -> list[tuple[str, ParamScheduler]]:
+    """Give the schedules in list order, each with the name of its optimizer.
+
+    Raises:
+        TypeError: *schedulers* holds something else.
+        ValueError: A schedule is missing in the list, is there twice, or belongs to another optimizer.
+    """
+    named = {id(optimizer): name for name, optimizer in optimizers.items()}
+    if len(named) != len(optimizers):
+        raise ValueError(f"`optimizers` must hold each optimizer once, but the names are {list(optimizers)}.")
+    found: list[tuple[str, ParamScheduler]] = []
+    lists = list(schedulers.items()) if isinstance(schedulers, Mapping) else [(None, schedulers)]
+    for expected, members in lists:
+        if not isinstance(members, Sequence):
+            raise TypeError(f"`schedulers` must be a list of schedules, or a dict of such, but is {members!r} instead.")
+        for scheduler in members:
+            if not isinstance(scheduler, ParamScheduler):
+                raise TypeError(f"`schedulers` must hold schedules, but holds {scheduler!r} instead.")
+            name = named.get(id(scheduler.optimizer))
+            if name is None or expected not in (None, name):
+                owner = "an optimizer of the group" if expected is None else f"the optimizer {expected!r}"
+                raise ValueError(f"`schedulers` must act on {owner}, but {scheduler!r} acts on another one.")
+            if any(scheduler is other for _, other in found):
+                raise ValueError(f"`schedulers` must hold each schedule once, but {scheduler!r} is there twice.")
+            found.append((name, scheduler))
+    _check_complete(optimizers, [scheduler for _, scheduler in found])
+    return found
+
+
+def _check_complete(optimizers: Mapping[str, HasParamGroups], schedulers: Sequence[ParamScheduler]) -> None:
+    """Refuse a list that lacks a schedule that acts on one of the optimizers."""
+    known = {id(scheduler.layer) for scheduler in schedulers}
+    for optimizer in optimizers.values():
+        for ledger in ledgers_of(optimizer).values():
+            for layer in ledger.composition.layers:
+                if id(layer) not in known:
+                    raise ValueError(
+                        f"`schedulers` must hold every schedule of its optimizers, but {layer.schedule!r} is missing. "
+                        "Build a new optimizer where an old schedule shall not act any more."
+                    )
+
+
+def check_new(schedulers: Sequence[tuple[str, ParamScheduler]]) -> None:
+    """Refuse a schedule that has been stepped.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for _, scheduler in schedulers:
+        if scheduler.layer.clock.tick != 0:
+            raise ValueError(
+                f"`schedulers` must be new, but {type(scheduler).__name__} is at tick "
+                f"{scheduler.layer.clock.tick} instead. Build it again, and set the position with load_state_dict."
+            )
