@@ -1,6 +1,7 @@
 """Schedule any hyper-parameter of an optimizer: families, variants, composition and groups."""
 
 from resumable_sched.schedule import recipes
+from resumable_sched.schedule.amendments import Amendment
 from resumable_sched.schedule.config import Config, build_schedulers, load_config, register_scheduler
 from resumable_sched.schedule.curves import Affine
 from resumable_sched.schedule.cyclic import (
@@ -78,6 +79,7 @@ from resumable_sched.schedule.phased import (
 )
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.scheduler import DURATION, FUNCTION, POINTS, RATE, ParamScheduler
+from resumable_sched.schedule.shares import share
 from resumable_sched.schedule.trace import Trace
 
 __all__ = [
@@ -86,6 +88,7 @@ __all__ = [
     "POINTS",
     "RATE",
     "Affine",
+    "Amendment",
     "Config",
     "ConstantLR",
     "ConstantMomentum",
@@ -159,4 +162,5 @@ __all__ = [
     "load_config",
     "recipes",
     "register_scheduler",
+    "share",
 ]

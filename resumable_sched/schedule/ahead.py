@@ -253,8 +253,13 @@ class RunAhead:
             column.rest(self.position)
 
     def release(self) -> None:
-        """Catch up and end: every later step is refused."""
+        """Catch up, let the ledgers know the present position, and end: every later step is refused."""
         self.rest()
+        self.drop()
+
+    def drop(self) -> None:
+        """Catch up and end, without a word to the ledgers."""
+        self.catch_up()
         self.length, self.running = self.position, False
         for moved in self._moved:
             moved.follow(None)

@@ -133,8 +133,11 @@ class Driver:
         """
         self.check_ownership()
         self.catch_up()
-        for (optimizer, _), ledger in self.ledgers.items():
-            ledger.check(self.timeline.counters.ticks("iteration", optimizer))
+        counters = self.timeline.counters
+        changed = [ledger.check(counters.ticks("iteration", key[0])) for key, ledger in self.ledgers.items()]
+        if any(changed) and self.ahead is not None:
+            self.ahead.drop()  # what it has computed is not what the schedules give any more
+            self.ahead = None
 
     def check_ownership(self) -> None:
         """Raise if another group has taken over.

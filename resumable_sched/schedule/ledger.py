@@ -163,7 +163,7 @@ class Ledger:
         self.record_base()
         self.write()
 
-    def check(self, iteration: int | None = None) -> None:
+    def check(self, iteration: int | None = None) -> bool:
         """See what has happened to the optimizer since the last write, before the schedules move on.
 
         A number that somebody else has written becomes an amendment. Param groups that were added are scheduled from
@@ -171,6 +171,9 @@ class Ledger:
 
         Args:
             iteration: Completed updates; by default, the ticks of the schedule that has come furthest.
+
+        Returns:
+            Whether the values are others now than the schedules gave before.
 
         Raises:
             ForeignWriterError: Somebody else writes at every step, or has written what is no finite number.
@@ -181,10 +184,10 @@ class Ledger:
         known = len(self._groups)
         if len(groups) < known or any(new is not old for new, old in zip(groups, self._groups, strict=False)):
             self.adopt_groups()
-            return
+            return False
         stamps = [self.target.stamp(group) for group in groups]
         if stamps == self._stamps:
-            return
+            return False
         found = []
         for index, (group, value) in enumerate(zip(self._groups, self._written, strict=True)):
             observed, written = self.target.read(group), self.target.rounded(group, value)
@@ -195,6 +198,7 @@ class Ledger:
             self._amend(found, self._furthest_tick() if iteration is None else iteration)
         self.record_base()
         self.write()
+        return bool(found)
 
     def _furthest_tick(self) -> int:
         return max((layer.clock.tick for layer in self.composition.layers), default=0)

@@ -351,6 +351,8 @@ class ParamScheduler(ABC):
 
     # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
+        if self._ledger.driver is None:
+            self._ledger.check()
         composition, clock = self._ledger.composition, self.layer.clock.copy()
         order = composition.opened_layers()
         if clock.opened is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hypothesis import strategies as st
 
 from resumable_sched import schedule
 from resumable_sched.schedule import ParamScheduler, SchedulerGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ITERATIONS = 14
 FOREVER = 10**9
@@ -64,13 +67,17 @@ class Spec:
 
 @dataclass(frozen=True)
 class Case:
-    """Describe a training: schedules, the length of each epoch, and the metric after it (None: no validation)."""
+    """Describe a training: schedules, the length of each epoch, and the metric after it (None: no validation).
+
+    Before the epochs *writes* somebody else multiplies a learning rate.
+    """
 
     specs: tuple[Spec, ...]
     epochs: tuple[int, ...]
     metrics: tuple[float | None, ...]
     adam: bool
     tensor: bool
+    writes: tuple[int, ...] = ()
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Give a new optimizer."""
@@ -91,9 +98,11 @@ class Case:
         return SchedulerGroup(optimizer, self.schedulers(optimizer), max_iters=ITERATIONS)
 
     def events(self) -> list[tuple[str, float | None]]:
-        """Give what happens in order: ("step", None), ("epoch", None), ("observe", metric)."""
+        """Give what happens in order: ("write", group), ("step", None), ("epoch", None), ("observe", metric)."""
         happened: list[tuple[str, float | None]] = []
-        for length, metric in zip(self.epochs, self.metrics, strict=True):
+        for epoch, (length, metric) in enumerate(zip(self.epochs, self.metrics, strict=True)):
+            if epoch in self.writes:
+                happened.append(("write", epoch % 2))
             happened += [("step", None)] * length
             happened.append(("epoch", None))
             if metric is not None:
@@ -116,12 +125,16 @@ def happen(group: SchedulerGroup, event: tuple[str, float | None]) -> None:
             group.step(samples=4)
         case ("epoch", _):
             group.step_epoch()
+        case ("write", place):
+            _write(group.schedulers, place)
         case (_, metric):
             group.observe({"loss": metric})
 
 
 def happen_alone(schedulers: list[ParamScheduler], event: tuple[str, float | None]) -> None:
     """Tell each of *schedulers* what has happened, as MMEngine's hook does."""
+    if event[0] == "write":
+        _write(schedulers, event[1])
     for scheduler in schedulers:
         match event:
             case ("step", _) if not scheduler.by_epoch:
@@ -130,6 +143,16 @@ def happen_alone(schedulers: list[ParamScheduler], event: tuple[str, float | Non
                 scheduler.step()
             case ("observe", metric) if isinstance(scheduler, schedule.ReduceOnPlateauParamScheduler):
                 scheduler.step({"loss": metric})
+
+
+def _write(schedulers: Sequence[ParamScheduler], place: float | None) -> None:
+    """Multiply a learning rate that is scheduled, as somebody who knows nothing of schedules."""
+    if any(scheduler.param_name == "lr" for scheduler in schedulers):
+        group = schedulers[0].optimizer.param_groups[int(place or 0)]
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].mul_(0.7)
+        else:
+            group["lr"] = 0.7 * group["lr"]
 
 
 @st.composite
@@ -202,6 +225,7 @@ def specs(draw: st.DrawFn, families: tuple[str, ...] = FAMILIES) -> Spec:  # noq
         "begin": begin,
         "end": draw(st.one_of(st.just(FOREVER), st.integers(begin + 1, begin + 10))),
         "by_epoch": family == "ReduceOnPlateau" or draw(st.booleans()),
+        "groups": draw(st.sampled_from([None, None, 0, [1]])),
     }
     ratio: dict[str, Any] = {"eta_min_ratio": 0.1} if draw(st.booleans()) else {"eta_min": draw(FLOOR)}
     own: dict[str, Any]
@@ -244,4 +268,5 @@ def cases(draw: st.DrawFn, family: str | None = None) -> Case:
         metrics=tuple(draw(metric) for _ in epochs),
         adam=draw(st.booleans()),
         tensor=draw(st.booleans()),
+        writes=tuple(draw(st.lists(st.integers(0, 4), max_size=3, unique=True))),
     )

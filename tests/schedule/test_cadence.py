@@ -1,0 +1,136 @@
+"""Several optimizers in one group: each may be updated at its own cadence, and all have one state."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from resumable_sched.schedule import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    LinearMomentum,
+    MultiStepLR,
+    ParamScheduler,
+    SchedulerGroup,
+    StepLR,
+)
+
+
+def optimizers() -> dict[str, torch.optim.Optimizer]:
+    """Give the optimizers of a GAN."""
+    rates = {"generator": 0.1, "critic": 0.4}
+    return {
+        name: torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=0.9) for name, lr in rates.items()
+    }
+
+
+def build(owners: dict[str, torch.optim.Optimizer], **arguments: Any) -> SchedulerGroup:
+    """Schedule the generator's in closed form and by a chain, and the critic's by samples."""
+    slow, fast = owners["generator"], owners["critic"]
+    schedulers: list[ParamScheduler] = [
+        LinearLR(slow, start_factor=0.1, by_epoch=False, end=5),
+        StepLR(slow, 1, gamma=0.5, begin=1),
+        CosineAnnealingLR(fast, T_max=50, eta_min=0.01, by_epoch=False, end=60),
+        ExponentialLR(fast, gamma=0.9, by_epoch=False, begin=3),
+        LinearMomentum(slow, start_factor=0.5, by_epoch=False, end=10**6),
+        LinearMomentum(fast, start_factor=0.5, unit="sample", end=1000),
+    ]
+    return SchedulerGroup(owners, schedulers, **arguments)
+
+
+def shown(owners: dict[str, torch.optim.Optimizer]) -> list[tuple[float, float]]:
+    """Give learning rate and momentum of each optimizer."""
+    return [(each.param_groups[0]["lr"], each.param_groups[0]["momentum"]) for each in owners.values()]
+
+
+def test_an_optimizer_counts_its_own_updates() -> None:
+    """With a cadence of 5, a schedule moves as it would alone with every fifth step."""
+    owners, alone = optimizers(), optimizers()
+    group, twin = build(owners, cadence={"generator": 5}), build(alone)
+    for iteration in range(1, 41):
+        group.step(samples=4)
+        if iteration % 5 == 0:
+            twin.step(samples=4)
+
+        assert group.updates == {"generator": iteration // 5, "critic": iteration}
+        assert shown(owners)[0][1] == shown(alone)[0][1]
+    assert group.iteration == 40
+
+
+@pytest.mark.parametrize("build_cadence", [{"generator": 3}, {"critic": 2}, {"generator": 2, "critic": 3}])
+def test_a_trace_is_what_training_uses_and_every_stop_resumes(build_cadence: dict[str, int]) -> None:
+    """Chains, epochs, samples and values that run ahead included."""
+    owners = optimizers()
+    group = build(owners, cadence=build_cadence, epoch_length=7)
+    group.step(samples=4)
+    trace = group.trace(40, samples_per_iteration=4)
+    states = []
+    for row in range(40):
+        values = {name: column[0][row] for name, column in trace.values.items()}
+        rates = [(values[f"{name}.lr"], values[f"{name}.momentum"]) for name in owners]
+        assert shown(owners) == rates
+        states.append((json.loads(json.dumps(group.state_dict())), rates))
+        group.step(samples=4)
+        if group.iteration_in_epoch == 7:
+            group.step_epoch()
+
+    for stop in range(0, 40, 6):
+        again = optimizers()
+        other = build(again, cadence=build_cadence, epoch_length=7)
+        other.load_state_dict(states[stop][0])
+        for row in range(stop, 40):
+            assert shown(again) == states[row][1]
+            other.step(samples=4)
+            if other.iteration_in_epoch == 7:
+                other.step_epoch()
+        assert other.state_dict() == group.state_dict()
+
+
+def test_a_loop_may_say_who_was_updated() -> None:
+    """An irregular cadence is counted as it happens, is state, and goes on after a resume."""
+    owners = optimizers()
+    group = build(owners)
+    for names in (["critic"], ["critic"], None, ["generator"], ["critic", "generator"], None):
+        group.step(samples=4, optimizers=names)
+    again, other = copy.deepcopy((owners, group))
+    state = json.loads(json.dumps(group.state_dict()))
+    third = optimizers()
+    fresh = build(third)
+    fresh.load_state_dict(state)
+
+    assert group.updates == {"generator": 4, "critic": 5}
+    assert state["position"]["updates"] == {"generator": 4, "critic": 5}
+    for _ in range(20):
+        assert shown(again) == shown(owners) == shown(third)
+        for each in (group, other, fresh):
+            each.step(samples=4)
+    assert group.updates == {"generator": 24, "critic": 25}
+
+
+def test_a_window_that_is_left_open_ends_with_the_updates_of_its_optimizer() -> None:
+    """Half as many updates for half the cadence."""
+    owners = optimizers()
+    schedulers = {
+        "generator": [MultiStepLR(owners["generator"], milestones=["50%"], by_epoch=False)],
+        "critic": [MultiStepLR(owners["critic"], milestones=["50%"], by_epoch=False)],
+    }
+    group = SchedulerGroup(owners, schedulers, max_iters=40, cadence={"generator": 4})
+
+    assert [each.milestones for each in group.schedulers if isinstance(each, MultiStepLR)] == [(5,), (20,)]
+
+
+def test_unknown_optimizers_are_named() -> None:
+    """A typing error is not silently another optimizer."""
+    with pytest.raises(ValueError, match=r"`cadence` must name optimizers of the group \('generator', 'critic'\)"):
+        build(optimizers(), cadence={"discriminator": 5})
+    with pytest.raises(ValueError, match="`cadence` must be at least 1"):
+        build(optimizers(), cadence={"critic": 0})
+    group = build(optimizers())
+    with pytest.raises(ValueError, match="`optimizers` must name optimizers of the group"):
+        group.step(samples=4, optimizers=["generater"])
+    assert group.iteration == 0

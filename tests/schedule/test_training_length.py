@@ -1,0 +1,209 @@
+"""Durations may be shares of training, and training may become longer or shorter."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from resumable_sched.errors import ConfigError, ScheduleMismatchError
+from resumable_sched.schedule import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    ParamScheduler,
+    PiecewiseLR,
+    SchedulerGroup,
+    StepLR,
+    build_schedulers,
+    share,
+)
+
+
+def sgd() -> torch.optim.Optimizer:
+    """Give an optimizer."""
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+
+
+def by_shares(optimizer: torch.optim.Optimizer, **lengths: Any) -> SchedulerGroup:
+    """Warm up over a tenth of training, and anneal over the rest."""
+    schedulers: list[ParamScheduler] = [
+        LinearLR(optimizer, 0.1, by_epoch=False, end=share(0.1)),
+        CosineAnnealingLR(optimizer, by_epoch=False, begin=share(0.1), end=share(1)),
+    ]
+    return SchedulerGroup(optimizer, schedulers, **lengths)
+
+
+def by_ticks(optimizer: torch.optim.Optimizer, length: int) -> SchedulerGroup:
+    """Do the same in ticks."""
+    schedulers: list[ParamScheduler] = [
+        LinearLR(optimizer, 0.1, by_epoch=False, end=length // 10),
+        CosineAnnealingLR(optimizer, by_epoch=False, begin=length // 10, end=length),
+    ]
+    return SchedulerGroup(optimizer, schedulers)
+
+
+@pytest.mark.parametrize("length", [20, 50, 1000])
+def test_shares_are_the_ticks_that_they_come_to(length: int) -> None:
+    """Every value is that of the schedule in ticks, to the last bit."""
+    shares, ticks = by_shares(sgd(), max_iters=length), by_ticks(sgd(), length)
+
+    assert shares.trace(length).values == ticks.trace(length).values
+    assert shares.schedulers[1].begin == length // 10
+
+
+def test_shares_work_for_all_durations_clocks_and_configs() -> None:
+    """Milestones, tables, steps; by epoch and by sample; converted to iterations."""
+    optimizer = sgd()
+    config = [
+        {"type": "MultiStepLR", "milestones": ["50%", "75%"], "convert_to_iter_based": True},
+        {"type": "StepLR", "step_size": "30%", "unit": "sample"},
+        {"type": "PiecewiseLR", "milestones_values": [(0, 1.0), ("40%", 0.5)], "relative": True, "by_epoch": True},
+    ]
+    lengths: dict[str, Any] = {"epoch_length": 10, "max_epochs": 8, "max_samples": 1000}
+    built = build_schedulers(optimizer, config, **lengths)
+    SchedulerGroup(optimizer, built, **lengths)
+    multi, step, table = built
+
+    assert isinstance(multi, MultiStepLR)
+    assert multi.milestones == (40, 60)
+    assert isinstance(step, StepLR)
+    assert step.step_size == 300
+    assert isinstance(table, PiecewiseLR)
+    assert [tick for tick, _ in table.milestones_values] == [0, 3]
+
+
+def test_training_longer_is_no_other_configuration() -> None:
+    """The state of a training by shares goes on in a longer one, at the values of the longer one."""
+    group = by_shares(sgd(), max_iters=100)
+    for _ in range(40):
+        group.step()
+    longer = by_shares(sgd(), max_iters=200)
+    longer.load_state_dict(json.loads(json.dumps(group.state_dict())))
+
+    assert longer.values()["lr"][0] == by_ticks(sgd(), 200).trace(41).values["lr"][0][40]
+    assert group.state_dict()["schedulers"][0]["config"]["end"] == "10%"
+    assert group.state_dict()["schedulers"][1]["config"]["T_max"] is None
+
+
+def test_another_share_is_a_mismatch() -> None:
+    """It is compared as it was given."""
+    one, two = sgd(), sgd()
+    first = SchedulerGroup(one, [LinearLR(one, by_epoch=False, end="10%")], max_iters=50)
+    second = SchedulerGroup(two, [LinearLR(two, by_epoch=False, end="20%")], max_iters=50)
+
+    with pytest.raises(
+        ScheduleMismatchError, match="LinearLR: `end` was '10%' when iteration 0 was saved, but is '20%'"
+    ):
+        second.load_state_dict(first.state_dict())
+    second.load_state_dict(first.state_dict(), on_mismatch="keep")
+    assert second.trace(50).values == first.trace(50).values
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"end": "ten%"}, '`end` must be a number of ticks or a share, such as 500 or "10%"'),
+        ({"end": "110%"}, "`end` must be a number of ticks or a share"),
+        ({"begin": "50%", "end": "20%"}, "`end` must be greater than `begin`"),
+    ],
+)
+def test_a_wrong_share_is_refused(arguments: dict[str, Any], text: str) -> None:
+    """The error names the argument and shows what a share looks like."""
+    with pytest.raises(ValueError, match=text):
+        LinearLR(sgd(), by_epoch=False, **arguments)
+
+
+def test_the_length_must_be_known() -> None:
+    """A share of nobody knows what is refused, by the group and by the schedule alone."""
+    with pytest.raises(ValueError, match="`max_iters` must be given where durations are shares of training"):
+        by_shares(sgd())
+    scheduler = LinearLR(sgd(), by_epoch=False, end="10%")
+    with pytest.raises(RuntimeError, match="The length of training must be known"):
+        scheduler.step()
+    with pytest.raises(ValueError, match="This follows from shares of a training of 3 iterations"):
+        by_shares(sgd(), max_iters=3)
+    with pytest.raises(ConfigError, match="shares of a training|`end` must be greater"):
+        build_schedulers(sgd(), {"type": "LinearLR", "begin": "1%", "end": "2%", "by_epoch": False}, max_iters=10)
+
+
+# ------------------------------------------------------------------------------ extend
+def test_extending_moves_what_was_left_open() -> None:
+    """From now on values are those of a training that was to be so long; what was closed stays."""
+    optimizer, other = sgd(), sgd()
+    group = SchedulerGroup(optimizer, [LinearLR(optimizer, 1.0, 0.0, by_epoch=False)], max_iters=41)
+    longer = SchedulerGroup(other, [LinearLR(other, 1.0, 0.0, by_epoch=False)], max_iters=81)
+    for _ in range(20):
+        group.step()
+        longer.step()
+    assert group.values()["lr"] == [0.5]
+
+    group.extend(max_iters=81)
+    for _ in range(60):
+        assert optimizer.param_groups[0]["lr"] == group.values()["lr"][0] == longer.values()["lr"][0]
+        group.step()
+        longer.step()
+    assert group.values()["lr"] == [0.0]
+    assert group.training_length("iteration") == 81
+
+
+def test_an_extension_survives_a_resume_with_the_same_program() -> None:
+    """The command line is the old one, and training is still longer; a new command line wins."""
+    group = by_shares(sgd(), max_iters=100)
+    for _ in range(20):
+        group.step()
+    group.extend(max_iters=200)
+    state = json.loads(json.dumps(group.state_dict()))
+    again, changed = by_shares(sgd(), max_iters=100), by_shares(sgd(), max_iters=150)
+    for other in (again, changed):
+        other.load_state_dict(state)
+
+    assert again.values() == group.values()
+    assert again.state_dict() == group.state_dict()
+    assert [each.lengths.max_iters for each in (group, again, changed)] == [200, 200, 150]
+    assert changed.values()["lr"][0] == by_ticks(sgd(), 150).trace(21).values["lr"][0][20]
+
+
+def test_a_jump_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody changes the values of a run without a word."""
+    group = by_shares(sgd(), max_iters=100)
+    for _ in range(20):
+        group.step()
+    group.extend(max_iters=200)
+
+    assert "The change of the length of training moves {'lr': [" in caplog.text
+
+
+def test_training_may_become_shorter_but_not_than_it_is() -> None:
+    """What is done is done; a schedule that no longer fits is an error, and nothing has changed."""
+    group = by_shares(sgd(), max_iters=100)
+    for _ in range(20):
+        group.step()
+    group.extend(max_iters=50)
+    before = group.values()
+    with pytest.raises(ValueError, match="`max_iters` must be at least 20, which is done, but is 19"):
+        group.extend(max_iters=19)
+
+    assert group.values() == before
+    assert group.lengths.max_iters == 50
+
+
+def test_a_chain_goes_on_from_where_it_is() -> None:
+    """Its value depends on the path, so that it does not jump."""
+    optimizer = sgd()
+    schedulers = [
+        CosineAnnealingLR(optimizer, eta_min=0.1, by_epoch=False, T_max=50),
+        ExponentialLR(optimizer, 0.99, by_epoch=False),
+        OneCycleLR(optimizer, 1.0, total_steps=10, by_epoch=False, begin=60, end=70),
+    ]
+    group = SchedulerGroup(optimizer, schedulers, max_iters=100)
+    for _ in range(20):
+        group.step()
+    before = group.values()
+    group.extend(max_iters=200)
+
+    assert group.values() == before
