@@ -24,6 +24,7 @@ with warnings.catch_warnings():
 
 from resumable_sched import schedule
 from resumable_sched.schedule import SchedulerGroup
+from tests.integration.seeds import batches
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Detected call of `scheduler.step\\(\\)` before `optimizer.step\\(\\)`:UserWarning"
@@ -44,7 +45,7 @@ FAMILIES = (
     "ReduceOnPlateau",
     "Step",
 )
-SEEDS = [range(start, start + 25) for start in range(0, 400, 25)]
+SEEDS = batches(25, 16)
 
 
 def sgd() -> torch.optim.Optimizer:

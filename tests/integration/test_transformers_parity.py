@@ -15,6 +15,7 @@ import torch
 from transformers import optimization as peer
 
 from resumable_sched.schedule import SchedulerGroup, recipes
+from tests.integration.seeds import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step\\(\\)`:UserWarning")
 
 TOLERANCE = 1e-11
-SEEDS = [range(start, start + 20) for start in range(0, 100, 20)]
+SEEDS = batches(20, 5)
 
 
 def optimizer() -> torch.optim.Optimizer:
