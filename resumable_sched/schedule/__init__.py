@@ -41,6 +41,7 @@ from resumable_sched.schedule.lr import (
     PolyLR,
     PolyRestartLR,
     ReduceOnPlateauLR,
+    SequentialLR,
     StepLR,
     TanhLR,
     TriStageLR,
@@ -64,6 +65,7 @@ from resumable_sched.schedule.momentum import (
     PolyMomentum,
     PolyRestartMomentum,
     ReduceOnPlateauMomentum,
+    SequentialMomentum,
     StepMomentum,
     TanhMomentum,
     TriStageMomentum,
@@ -78,6 +80,7 @@ from resumable_sched.schedule.phased import (
 )
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.scheduler import DURATION, FUNCTION, POINTS, RATE, ParamScheduler
+from resumable_sched.schedule.sequential import SequentialParamScheduler
 from resumable_sched.schedule.trace import Trace
 
 __all__ = [
@@ -141,6 +144,9 @@ __all__ = [
     "ReduceOnPlateauMomentum",
     "ReduceOnPlateauParamScheduler",
     "SchedulerGroup",
+    "SequentialLR",
+    "SequentialMomentum",
+    "SequentialParamScheduler",
     "StepLR",
     "StepMomentum",
     "StepParamScheduler",

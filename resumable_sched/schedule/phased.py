@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from resumable_sched.schedule import shapes
-from resumable_sched.schedule.arguments import check_choice, check_number, check_positive, sequence, whole
+from resumable_sched.schedule.arguments import check_choice, check_flag, check_number, check_positive, sequence, whole
 from resumable_sched.schedule.curves import Affine
 from resumable_sched.schedule.per_group import check_values, group_of, spread, value_of
 from resumable_sched.schedule.scheduler import DURATION, POINTS, ParamScheduler
@@ -261,8 +261,7 @@ class PiecewiseParamScheduler(ParamScheduler):
             )
         self._set("milestones_values", points)
         check_choice("interpolation", self.interpolation, get_args(shapes.Interpolation))
-        if not isinstance(self.relative, bool):
-            raise TypeError(f"`relative` must be True or False, but is {self.relative!r} instead.")
+        check_flag("relative", self.relative)
 
     @property
     def multiplicative(self) -> bool:
