@@ -259,7 +259,7 @@ def _rise(optimizer: HasParamGroups, steps: int, *, by_epoch: bool) -> list[Para
     return [LinearLR(optimizer, start_factor=0.0, end=steps + 1, by_epoch=by_epoch)] if steps else []
 
 
-def _waves(  # noqa: PLR0913 - a curve has that many numbers
+def _waves(
     optimizer: HasParamGroups, length: int, cycles: float, floor: float, window: dict[str, Any], *, start: int = 0
 ) -> ParamScheduler:
     """Oscillate between 1 at tick *start* and *floor*, in half waves between points."""
