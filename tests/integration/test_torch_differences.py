@@ -237,3 +237,19 @@ def test_a_length_of_zero_is_the_same_alone_and_in_a_sequence() -> None:
     with pytest.raises(ZeroDivisionError):
         torchs(lambda it: SEQUENCE(it, [peer.StepLR(it, 9), peer.LinearLR(it, total_iters=0)], [1]), 2)
     assert torchs(lambda it: SEQUENCE(it, [peer.StepLR(it, 9), peer.ConstantLR(it, total_iters=0)], [1]), 2) == [1, 1]
+
+
+def test_rounding_errors_add_up_in_torch() -> None:
+    """A cosine that comes back from far above the base has lost digits there, and none here."""
+    theirs, mine = sgd(), sgd()
+    for target in (theirs, mine):
+        target.param_groups[0]["lr"] = 1e-5
+    other = peer.CosineAnnealingLR(theirs, 11, 0.08)
+    group = SchedulerGroup(mine, [schedule.CosineAnnealingLR(mine, 11, 0.08, by_epoch=False)])
+    for _ in range(22):
+        other.step()
+        group.step()
+
+    drift = abs(float(theirs.param_groups[0]["lr"]) - 1e-5)
+    assert 1e-11 * 1e-5 < drift < 1e-14
+    assert abs(float(mine.param_groups[0]["lr"]) - 1e-5) <= 1e-16
