@@ -42,6 +42,7 @@ from resumable_sched.schedule.lr import (
     PolyLR,
     PolyRestartLR,
     ReduceOnPlateauLR,
+    SequentialLR,
     StepLR,
     TanhLR,
     TriStageLR,
@@ -65,6 +66,7 @@ from resumable_sched.schedule.momentum import (
     PolyMomentum,
     PolyRestartMomentum,
     ReduceOnPlateauMomentum,
+    SequentialMomentum,
     StepMomentum,
     TanhMomentum,
     TriStageMomentum,
@@ -79,6 +81,7 @@ from resumable_sched.schedule.phased import (
 )
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.scheduler import DURATION, FUNCTION, POINTS, RATE, ParamScheduler
+from resumable_sched.schedule.sequential import SequentialParamScheduler
 from resumable_sched.schedule.shares import share
 from resumable_sched.schedule.trace import Trace
 
@@ -144,6 +147,9 @@ __all__ = [
     "ReduceOnPlateauMomentum",
     "ReduceOnPlateauParamScheduler",
     "SchedulerGroup",
+    "SequentialLR",
+    "SequentialMomentum",
+    "SequentialParamScheduler",
     "StepLR",
     "StepMomentum",
     "StepParamScheduler",

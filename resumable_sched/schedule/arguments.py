@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-__all__ = ["check_choice", "check_number", "check_positive", "sequence", "whole"]
+__all__ = ["check_choice", "check_flag", "check_number", "check_positive", "sequence", "whole"]
 
 
 def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
@@ -32,6 +32,12 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         shown = ", ".join(f'"{each}"' for each in choices)
         raise ValueError(f"`{name}` must be one of {shown}, but is {value!r} instead.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check that *value* is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False, but is {value!r} instead.")
 
 
 def sequence(name: str, value: object) -> tuple[Any, ...]:

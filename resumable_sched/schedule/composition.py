@@ -128,6 +128,10 @@ class Composition:
             layer.acts_on = layer.schedule.selection()
         self.chain = list(values) if needs_chain(self.layers) else None
 
+    def base_after(self, layer: Layer) -> list[float]:
+        """Give the base as the schedules after *layer* see it."""
+        return _base_steps(self.layers, self.base)[self.layers.index(layer)][1]
+
     @property
     def mixed(self) -> bool:
         """Tell whether the schedules count different things, so that the order of their openings cannot be computed."""
@@ -207,17 +211,25 @@ class Composition:
 def _bases(
     layers: Sequence[Layer], base: Sequence[float], selections: Sequence[list[bool] | None] | None = None
 ) -> list[list[float]]:
-    """Give the base that each layer works with; a one-cycle changes that of the layers after it, where it acts."""
-    bases, present = [], list(base)
+    """Give the base that each layer works with."""
+    return [own for own, _ in _base_steps(layers, base, selections)]
+
+
+def _base_steps(
+    layers: Sequence[Layer], base: Sequence[float], selections: Sequence[list[bool] | None] | None = None
+) -> list[tuple[list[float], list[float]]]:
+    """Give the base that each layer works with, and the one after it: a one-cycle changes that, where it acts."""
+    steps: list[tuple[list[float], list[float]]] = []
+    present = list(base)
     for layer, acts_on in zip(layers, selections or [layer.acts_on for layer in layers], strict=True):
         own, after = layer.schedule.split_base(present)
-        bases.append(own)
-        present = (
-            after
-            if acts_on is None
-            else [new if it else old for new, old, it in zip(after, present, acts_on, strict=True)]
-        )
-    return bases
+        if steps and layer.schedule.rebases_only_as_first:
+            after = present
+        if acts_on is not None:
+            after = [new if acts else old for new, old, acts in zip(after, present, acts_on, strict=True)]
+        steps.append((own, after))
+        present = after
+    return steps
 
 
 def needs_chain(layers: Sequence[Layer]) -> bool:

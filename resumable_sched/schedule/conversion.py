@@ -36,9 +36,7 @@ FUNCTION: Final[Mapping[str, Any]] = {"convert": "function"}
 """Marks a function of the tick; `build_iter_from_epoch` refuses it."""
 
 
-def by_iteration(
-    arguments: Mapping[str, Any], kinds: Mapping[str, str | None], epoch_length: int | None
-) -> dict[str, Any]:
+def by_iteration(arguments: Mapping[str, Any], kinds: Mapping[str, Any], epoch_length: int | None) -> dict[str, Any]:
     """Convert *arguments* for epochs of *epoch_length* iterations.
 
     >>> by_iteration({"milestones": [8, 11], "by": None}, {"milestones": "duration"}, 100)
@@ -46,7 +44,7 @@ def by_iteration(
 
     Args:
         arguments: By name.
-        kinds: What the metadata of each field say.
+        kinds: What the metadata of each field say: a word, None, or a function of the value and the epoch length.
         epoch_length: Iterations of an epoch.
 
     Raises:
@@ -63,7 +61,7 @@ def _multiplied(duration: Any, length: int) -> Any:  # noqa: ANN401 - a number o
     return duration if isinstance(duration, str) else round(duration * length)
 
 
-def _converted(name: str, value: Any, kind: str | None, length: int) -> Any:  # noqa: ANN401 - any field
+def _converted(name: str, value: Any, kind: Any, length: int) -> Any:  # noqa: ANN401 - any field
     """Convert the *value* of the argument *name* for epochs of *length* iterations.
 
     >>> _converted("milestones", [8, 11.5], "duration", 100), _converted("gamma", 0.25, "rate", 2)
@@ -76,6 +74,8 @@ def _converted(name: str, value: Any, kind: str | None, length: int) -> Any:  # 
     """
     if value is None or kind is None:
         return value
+    if callable(kind):
+        return kind(value, length)
     if kind == "points":
         return [(_multiplied(tick, length), each) for tick, each in value]
     if kind == "duration" and value != FOREVER:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from resumable_sched.schedule import shapes
-from resumable_sched.schedule.arguments import check_choice, check_number, check_positive, whole
+from resumable_sched.schedule.arguments import check_choice, check_flag, check_number, check_positive, whole
 from resumable_sched.schedule.curves import Affine, power
 from resumable_sched.schedule.importable import ImportedFunction, function_argument
 from resumable_sched.schedule.per_group import check_values, group_of, spread, value_of
@@ -60,6 +60,8 @@ class CyclicParamScheduler(ParamScheduler):
     gamma: float = field(default=1.0, metadata=RATE)
     scale_fn: Callable[[int], float] | str | None = field(default=None, metadata=FUNCTION)
     scale_mode: Literal["cycle", "iterations"] = "cycle"
+
+    rebases_only_as_first: ClassVar[bool] = True  # torch sets the lr of an optimizer whose scheduler is the first
 
     def validate(self) -> None:
         """Check the values, the lengths and the names of the modes."""
@@ -118,6 +120,8 @@ class CosineAnnealingWarmRestartsParamScheduler(ParamScheduler):
         k_decay: 1 is a cosine; the greater, the later the fall.
         skip: Ticks of the curve that are left out at its beginning (timm's warm-up hides as many, unless it is a
             prefix).
+        absolute: Anneal from the base, and not from the value that comes in: whatever other schedules did is
+            overwritten, as in torch.
     """
 
     T_0: float = field(metadata=DURATION)
@@ -128,29 +132,33 @@ class CosineAnnealingWarmRestartsParamScheduler(ParamScheduler):
     cycle_limit: int | None = field(default=None, kw_only=True)
     k_decay: float = field(default=1.0, kw_only=True)
     skip: int = field(default=0, kw_only=True, metadata=DURATION)
+    absolute: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
         """Check lengths, floor and cycles."""
         _check_floor("eta_min", self.eta_min, self.eta_min_ratio)
         _check_cycles(self, "T_0", "T_mult")
         check_positive("k_decay", self.k_decay)
+        check_flag("absolute", self.absolute)
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the floor is 0 or a ratio."""
-        return not self.eta_min
+        """Tell whether the floor is 0 or a ratio, of the value that comes in."""
+        return not (self.eta_min or self.absolute)
 
-    def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
+    def at(self, t: int, base: float) -> Affine:
         """Keep a share of the distance from the peak of the cycle to the floor."""
         index, local, length = shapes.cycle(t + self.skip, self.T_0, self.T_mult)
         over = self.cycle_limit is not None and index >= self.cycle_limit
         share = 0.0 if over else shapes.cosine_share(local, length, self.k_decay)
-        return shapes.cycle_floor(share, _peak(share, self.cycle_decay, index), self.eta_min, self.eta_min_ratio)
+        found = shapes.cycle_floor(share, _peak(share, self.cycle_decay, index), self.eta_min, self.eta_min_ratio)
+        return Affine(0.0, found(base)) if self.absolute else found
 
     def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
         """Do at each of *ticks* what `at` does; a single cycle in a few calls."""
         length = self.T_0
-        if self.cycle_limit != 1 or self.k_decay != 1 or self.skip or not isinstance(length, int):
+        single = self.cycle_limit == 1 and self.k_decay == 1 and not (self.skip or self.absolute)
+        if not single or not isinstance(length, int):
             return super().maps(ticks, base)
         inside = ticks[: bisect_left(ticks, length)]
         shares = shapes.cosine_shares(inside, length)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from resumable_sched.schedule.arguments import check_flag
 from resumable_sched.schedule.curves import IDENTITY, Affine
 from resumable_sched.schedule.importable import ImportedFunction, Product, function_argument
 from resumable_sched.schedule.per_group import check_count, group_of, spread, value_of
@@ -29,18 +30,22 @@ class LambdaParamScheduler(ParamScheduler):
     Args:
         lr_lambda: A pure function of the tick since `begin` that can be imported, or its path ``"module:name"``; or a
             list of one for each param group.
+        absolute: Scale the base, and not the value that comes in: whatever other schedules did is overwritten, as in
+            torch.
     """
 
     lr_lambda: Callable[[int], float] | str | Sequence[Callable[[int], float] | str] = field(metadata=FUNCTION)
+    absolute: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
         """Check that each function can be imported."""
         self._set("lr_lambda", _functions(self, self.lr_lambda, ImportedFunction))
+        check_flag("absolute", self.absolute)
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether all groups have one function."""
-        return not isinstance(self.lr_lambda, tuple)
+        """Tell whether all groups have one function, which scales the value that comes in."""
+        return not (self.absolute or isinstance(self.lr_lambda, tuple))
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
         """Give bases that tell the groups apart where each has a function of its own."""
@@ -48,7 +53,8 @@ class LambdaParamScheduler(ParamScheduler):
 
     def at(self, t: int, base: float) -> Affine:
         """Multiply by the function's value at *t*."""
-        return Affine(value_of(self.lr_lambda, group_of(base))(t))
+        factor = value_of(self.lr_lambda, group_of(base))(t)
+        return Affine(0.0, base * factor) if self.absolute else Affine(factor)
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,6 +47,10 @@ class Schedule(Protocol):
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
         """Give the base that this schedule works with, and the one for the schedules after it in the list."""
 
+    @property
+    def rebases_only_as_first(self) -> bool:
+        """Tell whether the schedules after this one work with another base only where it is the first in the list."""
+
     def selection(self) -> list[bool] | None:
         """Tell for each param group whether the schedule acts on it; None if on all."""
 

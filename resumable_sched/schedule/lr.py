@@ -31,6 +31,7 @@ from resumable_sched.schedule.phased import (
     WarmupStableDecayParamScheduler,
 )
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
+from resumable_sched.schedule.sequential import SequentialParamScheduler
 
 __all__ = [
     "ConstantLR",
@@ -50,6 +51,7 @@ __all__ = [
     "PolyLR",
     "PolyRestartLR",
     "ReduceOnPlateauLR",
+    "SequentialLR",
     "StepLR",
     "TanhLR",
     "TriStageLR",
@@ -189,6 +191,14 @@ class PolyRestartLR(PolyRestartParamScheduler):
 @dataclass(frozen=True, eq=False)
 class ReduceOnPlateauLR(ReduceOnPlateauParamScheduler):
     """Schedule the learning rate as `ReduceOnPlateauParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SequentialLR(SequentialParamScheduler):
+    """Schedule the learning rate as `SequentialParamScheduler` does."""
 
     param_name: str = field(default="lr", init=False)
 

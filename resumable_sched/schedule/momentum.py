@@ -31,6 +31,7 @@ from resumable_sched.schedule.phased import (
     WarmupStableDecayParamScheduler,
 )
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
+from resumable_sched.schedule.sequential import SequentialParamScheduler
 
 __all__ = [
     "ConstantMomentum",
@@ -50,6 +51,7 @@ __all__ = [
     "PolyMomentum",
     "PolyRestartMomentum",
     "ReduceOnPlateauMomentum",
+    "SequentialMomentum",
     "StepMomentum",
     "TanhMomentum",
     "TriStageMomentum",
@@ -189,6 +191,14 @@ class PolyRestartMomentum(PolyRestartParamScheduler):
 @dataclass(frozen=True, eq=False)
 class ReduceOnPlateauMomentum(ReduceOnPlateauParamScheduler):
     """Schedule the momentum (Adam's is ``betas[0]``) as `ReduceOnPlateauParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SequentialMomentum(SequentialParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `SequentialParamScheduler` does."""
 
     param_name: str = field(default="momentum", init=False)
 

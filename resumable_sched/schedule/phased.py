@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from resumable_sched.schedule import shapes
-from resumable_sched.schedule.arguments import check_choice, check_number, check_positive, sequence, whole
+from resumable_sched.schedule.arguments import check_choice, check_flag, check_number, check_positive, sequence, whole
 from resumable_sched.schedule.curves import Affine
 from resumable_sched.schedule.per_group import check_values, group_of, spread, value_of
 from resumable_sched.schedule.scheduler import DURATION, POINTS, ParamScheduler
@@ -242,7 +242,8 @@ class PiecewiseParamScheduler(ParamScheduler):
     absolute, or with *relative* shares of the value that comes in: then the schedule only multiplies.
 
     Args:
-        milestones_values: Points with ticks since `begin` that do not decrease; two at one tick are a jump.
+        milestones_values: Points with ticks since `begin` that do not decrease; two at one tick are a jump, and one
+            before `begin` is where the piece starts that is under way there.
         interpolation: "linear"; "constant", the last point's value; or "cosine", half a wave between two points.
         relative: The values are factors.
     """
@@ -261,8 +262,7 @@ class PiecewiseParamScheduler(ParamScheduler):
             )
         self._set("milestones_values", points)
         check_choice("interpolation", self.interpolation, get_args(shapes.Interpolation))
-        if not isinstance(self.relative, bool):
-            raise TypeError(f"`relative` must be True or False, but is {self.relative!r} instead.")
+        check_flag("relative", self.relative)
 
     @property
     def multiplicative(self) -> bool:
@@ -331,6 +331,6 @@ def _point(point: Any) -> tuple[float, float]:  # noqa: ANN401 - checked here
     pair = sequence("milestones_values", point)
     if len(pair) != 2:  # noqa: PLR2004 - a pair
         raise ValueError(f"`milestones_values` must be pairs (tick, value), but one is {point!r} instead.")
-    check_number("milestones_values", pair[0], 0.0)
+    check_number("milestones_values", pair[0])
     check_number("milestones_values", pair[1])
     return pair[0], pair[1]

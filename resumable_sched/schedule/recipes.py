@@ -129,7 +129,7 @@ def warmup_cosine_from_first_step(
 
     Args:
         optimizer: As for every schedule.
-        warmup_steps: Ticks of the rise, at least 1.
+        warmup_steps: Ticks of the rise, or 0: then the first update is a tick below the base already.
         training_steps: Ticks of rise and fall.
         num_cycles: Waves of the cosine; the default is half a wave, a single fall.
         min_lr: As for `warmup_cosine`.
@@ -138,20 +138,23 @@ def warmup_cosine_from_first_step(
         by_epoch: Count epochs and not iterations.
 
     Raises:
-        ValueError: *training_steps* is not more than *warmup_steps*, that is 0, or not exactly one floor is given.
+        ValueError: *training_steps* is not more than *warmup_steps*, or not exactly one floor is given.
     """
     _check(warmup_steps, training_steps)
-    whole("warmup_steps", warmup_steps, minimum=1)
     check_positive("num_cycles", num_cycles)
     if min_lr is None and min_lr_rate is None:
         raise ValueError("`min_lr` or `min_lr_rate` must be given, but both are None instead.")
     floor = _floor_rate(optimizer, min_lr, min_lr_rate)
-    first = 1.0 / warmup_steps if warmup_lr_rate is None else warmup_lr_rate
-    window: dict[str, Any] = {"begin": warmup_steps - 1, "end": training_steps, "by_epoch": by_epoch}
-    return [
-        LinearLR(optimizer, start_factor=first, end=warmup_steps, by_epoch=by_epoch),
-        _waves(optimizer, training_steps - warmup_steps, num_cycles, floor, window),
-    ]
+    first = 1.0 / max(warmup_steps, 1) if warmup_lr_rate is None else warmup_lr_rate
+    begin = max(warmup_steps - 1, 0)
+    window: dict[str, Any] = {"begin": begin, "end": training_steps, "by_epoch": by_epoch}
+    rise: list[ParamScheduler] = []
+    if warmup_steps == 1:
+        rise = [ConstantLR(optimizer, factor=first, end=2, by_epoch=by_epoch)]  # the first update, and no rise
+    elif warmup_steps:
+        rise = [LinearLR(optimizer, start_factor=first, end=warmup_steps, by_epoch=by_epoch)]
+    length = training_steps - warmup_steps
+    return [*rise, _waves(optimizer, length, num_cycles, floor, window, start=warmup_steps - 1 - begin)]
 
 
 def warmup_cosine_restarts(
@@ -257,11 +260,11 @@ def _rise(optimizer: HasParamGroups, steps: int, *, by_epoch: bool) -> list[Para
 
 
 def _waves(
-    optimizer: HasParamGroups, length: int, cycles: float, floor: float, window: dict[str, Any]
+    optimizer: HasParamGroups, length: int, cycles: float, floor: float, window: dict[str, Any], *, start: int = 0
 ) -> ParamScheduler:
-    """Oscillate between 1 and *floor*, in half waves between points."""
+    """Oscillate between 1 at tick *start* and *floor*, in half waves between points."""
     half = length / (2.0 * cycles)
-    points = [(half * index, floor if index % 2 else 1.0) for index in range(int(2.0 * cycles) + 2)]
+    points = [(start + half * index, floor if index % 2 else 1.0) for index in range(int(2.0 * cycles) + 2)]
     return PiecewiseLR(optimizer, points, interpolation="cosine", relative=True, **window)
 
 

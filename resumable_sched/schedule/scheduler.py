@@ -102,6 +102,9 @@ class ParamScheduler(ABC):
     last_step: _LastStep = _LastStep()
     verbose: bool = field(default=False, repr=False)
 
+    rebases_only_as_first: ClassVar[bool] = False
+    """Whether the base that `split_base` gives for later schedules holds only where this is the first in the list."""
+
     need_val_args: ClassVar[bool] = False
     """Whether `step` takes the metrics of a validation; MMEngine's hook asks."""
 
@@ -244,7 +247,7 @@ class ParamScheduler(ABC):
     @property
     def base_values(self) -> list[float]:
         """Give the initial value of each param group, as the schedules after this one see it."""
-        return self.split_base(self._given_base())[1]
+        return self._ledger.composition.base_after(self.layer)
 
     @final
     def get_last_value(self) -> list[float]:
@@ -448,17 +451,6 @@ class ParamScheduler(ABC):
     @property
     def _ledger(self) -> Ledger:
         return cast("Ledger", self.__dict__["_ledger"])
-
-    @final
-    def _given_base(self) -> list[float]:
-        """Give the base as the schedules before this one leave it."""
-        composition = self._ledger.composition
-        base = composition.base
-        for layer in composition.layers:
-            if layer is self.layer:
-                break
-            base = layer.schedule.split_base(base)[1]
-        return base
 
     @final
     def _lone_ledger(self, verb: str) -> Ledger:

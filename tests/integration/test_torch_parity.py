@@ -17,6 +17,7 @@ import torch
 from torch.optim import lr_scheduler as peer
 
 from resumable_sched import schedule
+from tests.integration.seeds import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.s
 
 TOLERANCE = 1e-11
 ITERATIONS = 120
-SEEDS = [range(start, start + 20) for start in range(0, 100, 20)]
+SEEDS = batches(20, 5)
 
 
 def optimizer() -> torch.optim.Optimizer:

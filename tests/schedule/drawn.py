@@ -36,6 +36,7 @@ FAMILIES = (
     "Multiplicative",
     "Piecewise",
     "PolyRestart",
+    "Sequential",
     "Tanh",
     "TriStage",
     "WarmupStableDecay",
@@ -45,6 +46,15 @@ FACTOR = st.floats(0.05, 1.0)
 GAMMA = st.floats(0.3, 1.05)
 FLOOR = st.sampled_from([0.0, 0.004, 0.02])
 TICKS = st.integers(1, 9)
+PARTS: tuple[dict[str, Any], ...] = (
+    {"type": "ExponentialParamScheduler", "gamma": 0.8},
+    {"type": "StepParamScheduler", "step_size": 2},
+    {"type": "LinearParamScheduler", "start_factor": 0.0},
+    {"type": "PolyParamScheduler", "eta_min": 0.004, "end": 4},
+    {"type": "CosineAnnealingParamScheduler", "T_max": 3},
+    {"type": "OneCycleParamScheduler", "eta_max": [0.3, 0.6], "total_steps": 6},
+    {"type": "LambdaParamScheduler", "lr_lambda": "tests.schedule.drawn:shrink"},
+)
 
 
 def ripple(tick: int) -> float:
@@ -156,7 +166,7 @@ def _write(schedulers: Sequence[ParamScheduler], place: float | None) -> None:
 
 
 @st.composite
-def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: PLR0911 - a case for each family
+def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: C901, PLR0911 - a case for each family
     """Draw the arguments of a family that MMEngine does not have."""
     values = st.sampled_from([0.3, [0.3, 0.3], [0.1, 0.6]])
     function = st.sampled_from([ripple, shrink, [ripple, shrink], "tests.schedule.drawn:shrink"])
@@ -170,6 +180,7 @@ def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: PLR0911 - a
     match family:
         case "CosineAnnealingWarmRestarts":
             ratio: dict[str, Any] = {"eta_min_ratio": 0.1} if draw(st.booleans()) else {"eta_min": draw(FLOOR)}
+            ratio["absolute"] = draw(st.booleans())
             return {"T_0": draw(TICKS), "T_mult": growth, "k_decay": draw(st.sampled_from([1, 2])), **ratio, **cycles}
         case "Cyclic":
             mode = draw(st.sampled_from(["triangular", "triangular2", "exp_range"]))
@@ -187,8 +198,14 @@ def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: PLR0911 - a
             return {"decay_period": draw(TICKS)}
         case "InverseSqrt":
             return {"num_warmup_steps": draw(TICKS), "timescale": draw(TICKS), "eta_min": draw(FLOOR)}
-        case "Lambda" | "Multiplicative":
+        case "Lambda":
+            return {"lr_lambda": draw(function), "absolute": draw(st.booleans())}
+        case "Multiplicative":
             return {"lr_lambda": draw(function)}
+        case "Sequential":
+            parts = draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=3))
+            milestones = draw(st.lists(st.integers(0, 8), min_size=len(parts) - 1, max_size=len(parts) - 1))
+            return {"schedulers": parts, "milestones": sorted(milestones)}
         case "Piecewise":
             ticks = sorted(draw(st.lists(st.integers(0, 9), min_size=1, max_size=4)))
             return {

@@ -18,6 +18,7 @@ from resumable_sched.schedule import (
     ParamScheduler,
     SchedulerGroup,
     StepLR,
+    share,
 )
 
 
@@ -116,8 +117,8 @@ def test_a_window_that_is_left_open_ends_with_the_updates_of_its_optimizer() -> 
     """Half as many updates for half the cadence."""
     owners = optimizers()
     schedulers = {
-        "generator": [MultiStepLR(owners["generator"], milestones=["50%"], by_epoch=False)],
-        "critic": [MultiStepLR(owners["critic"], milestones=["50%"], by_epoch=False)],
+        "generator": [MultiStepLR(owners["generator"], milestones=[share(0.5)], by_epoch=False)],
+        "critic": [MultiStepLR(owners["critic"], milestones=[share(0.5)], by_epoch=False)],
     }
     group = SchedulerGroup(owners, schedulers, max_iters=40, cadence={"generator": 4})
 

@@ -30,6 +30,7 @@ FAMILIES = (
     "Poly",
     "PolyRestart",
     "ReduceOnPlateau",
+    "Sequential",
     "Step",
     "Tanh",
     "TriStage",

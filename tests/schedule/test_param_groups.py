@@ -168,7 +168,8 @@ def build_three(optimizer: torch.optim.Optimizer) -> SchedulerGroup:
 def test_a_group_that_comes_later_has_the_values_that_it_would_have_had(moment: int) -> None:
     """Unfreezing schedules the new param group at once, as if it had been there from the beginning."""
     optimizer = torch.optim.SGD(parameter(), lr=0.4, momentum=0.9)
-    both = torch.optim.SGD([{"params": parameter()}, {"params": parameter(), "lr": 0.04}], lr=0.4, momentum=0.9)
+    groups: list[dict[str, Any]] = [{"params": parameter()}, {"params": parameter(), "lr": 0.04}]
+    both = torch.optim.SGD(groups, lr=0.4, momentum=0.9)
     group, twin = build_three(optimizer), build_three(both)
     for step in range(40):
         if step == moment:

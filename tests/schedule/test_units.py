@@ -25,7 +25,7 @@ from resumable_sched.schedule import (
 
 def sgd(lr: float = 1.0) -> torch.optim.Optimizer:
     """Give an optimizer with two param groups."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [torch.nn.Parameter(torch.zeros(1))]},
         {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5},
     ]
@@ -184,7 +184,8 @@ def test_a_converted_schedule_counts_iterations() -> None:
 def test_length_of_training_in_samples_ends_a_window_that_was_left_open() -> None:
     """`max_samples` is for `end` what `max_iters` is on the other clock."""
     values: list[Any] = []
-    for end in ({"end": 101}, {}):
+    closed: dict[str, Any] = {"end": 101}
+    for end in (closed, {}):
         optimizer = sgd()
         group = SchedulerGroup(optimizer, [LinearLR(optimizer, 0.0, unit="sample", **end)], max_samples=101)
         group.step(samples=50)
