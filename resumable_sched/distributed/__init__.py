@@ -1,5 +1,6 @@
 """Ranks, signals and random numbers of a job."""
 
+from resumable_sched.distributed.metrics import mean_over_ranks
 from resumable_sched.distributed.preemption import EXIT_PREEMPTED, PreemptionGuard
 from resumable_sched.distributed.ranks import (
     FakeRanks,
@@ -20,6 +21,7 @@ __all__ = [
     "Ranks",
     "SingleProcess",
     "current_ranks",
+    "mean_over_ranks",
     "seed_all",
     "shared_ranks",
 ]
