@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import weakref
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.targets import HasParamGroups
 
 __all__ = ["Driver"]
+
+logger = logging.getLogger("resumable_sched")
 
 
 class Driver:
@@ -66,6 +69,7 @@ class Driver:
         self.cadence = cadence
         self.ahead: RunAhead | None = None
         self._stride = SHORTEST
+        self._silent = False
         for name, scheduler in self.schedulers:
             scheduler.check_training_length(self.length_for(scheduler, name))
         self._take_over()
@@ -98,6 +102,7 @@ class Driver:
                 f"`step_epoch` must be called after {self.lengths.epoch_length} iterations (`epoch_length`), but epoch "
                 f"{counters.epoch} goes on after iteration {counters.iteration} instead."
             )
+        self._watch_epochs()
         for name, count in (("samples", samples), ("tokens", tokens)):
             if not count and name[:-1] in self.units:
                 raise ValueError(f"`{name}` must be given to `step` where schedules count {name}, but is 0 instead.")
@@ -111,6 +116,21 @@ class Driver:
         verbose = any(scheduler.verbose for _, scheduler in self.schedulers)
         if RunAhead.possible(self.timeline, self.ledgers) and not verbose:
             self.ahead = RunAhead(self.timeline, self.ledgers, self._stride, (samples, tokens))
+
+    def _watch_epochs(self) -> None:
+        """Say once that a loop seems to forget `step_epoch`, where the length of training tells."""
+        counters, epochs, iterations = self.timeline.counters, self.lengths.max_epochs, self.lengths.max_iters
+        if self._silent or counters.epoch or "epoch" not in self.units or epochs is None or iterations is None:
+            return
+        if counters.iteration * epochs > iterations:
+            self._silent = True
+            logger.warning(
+                "`step_epoch` must be called after each epoch, but was not in %d of %d iterations of a training of %d "
+                "epochs: schedules by epoch do not move.",
+                counters.iteration,
+                iterations,
+                epochs,
+            )
 
     def end_run(self) -> None:
         """Stop running ahead; the next time go further if nothing has interrupted, and less far if something has."""

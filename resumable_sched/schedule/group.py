@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable_sched.schedule import comparison, resumption
 from resumable_sched.schedule.arguments import whole
@@ -79,6 +79,9 @@ class SchedulerGroup:
         ValueError: A schedule is missing in the list, is there twice, has been stepped, belongs to another optimizer,
             or begins after the training has ended; or schedules overlap that count samples and cannot be computed.
     """
+
+    per_rank: ClassVar[bool] = False
+    """Whether each rank has a state of its own; a checkpoint asks. All ranks must have the same."""
 
     def __init__(
         self,
@@ -335,6 +338,12 @@ class SchedulerGroup:
     def lengths(self) -> Lengths:
         """Give how long epochs and training are, as far as it is known."""
         return self._driver.lengths
+
+    @property
+    def extension(self) -> dict[str, int]:
+        """Give the lengths of training that `extend` has set, by name; empty if it has not."""
+        built, now = self._driver.built.as_dict(), self._driver.lengths.as_dict()
+        return {name: length for name, length in now.items() if length is not None and length != built[name]}
 
     @property
     def cadence(self) -> dict[str, int]:

@@ -32,6 +32,7 @@ Kind = Literal[
     "overlap",
     "unknown-length",
     "default",
+    "epoch-clock",
     "metric",
 ]
 
@@ -86,6 +87,14 @@ def lint(
     sizes = Sizes(epoch_length) if sizes is None else sizes
     windows = windows_of(schedulers, lengths, sizes)
     found = [finding for window in windows for finding in _alone(window, lengths)]
+    counting = [it for it in windows if it.scheduler.clock_unit == "epoch" and not it.scheduler.need_val_args]
+    if counting and epoch_length is None:
+        first = counting[0]
+        text = (
+            f"{type(first.scheduler).__name__}: counts epochs, and nobody says how long one is: a loop that forgets "
+            "`step_epoch` is not noticed."
+        )
+        found.append(Finding("epoch-clock", "note", text, first.key, (first.index,)))
     keys = list(dict.fromkeys(window.key for window in windows))
     opening = [window for window in windows if not _never_opens(window, lengths)]
     for key in keys:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
 from resumable_sched.schedule import comparison, lone
 from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.clock import Clock
-from resumable_sched.schedule.configuration import configuration_of, register, take_configuration
+from resumable_sched.schedule.configuration import configuration_of, register, schedule_of, take_configuration
 from resumable_sched.schedule.conversion import DURATION, FOREVER, FUNCTION, POINTS, RATE, by_iteration
 from resumable_sched.schedule.curves import Affine
 from resumable_sched.schedule.layer import UNITS, Layer, Unit
@@ -104,6 +104,9 @@ class ParamScheduler(ABC):
 
     rebases_only_as_first: ClassVar[bool] = False
     """Whether the base that `split_base` gives for later schedules holds only where this is the first in the list."""
+
+    per_rank: ClassVar[bool] = False
+    """Whether each rank has a state of its own; a checkpoint asks. All ranks must have the same."""
 
     need_val_args: ClassVar[bool] = False
     """Whether `step` takes the metrics of a validation; MMEngine's hook asks."""
@@ -338,14 +341,30 @@ class ParamScheduler(ABC):
             ScheduleMismatchError: The configuration differs and *on_mismatch* is "error", or it cannot be kept.
             RuntimeError: A group drives the schedule; load the group.
         """
+        saved, plan = self._plan(state, on_mismatch)
+        if on_mismatch == "keep" and plan.differs:
+            take_configuration(self, saved.config, plan.lines)
+        lone.restore(self._ledger, self.layer, saved, plan)
+
+    @final
+    def check_state_dict(self, state: Mapping[str, Any], on_mismatch: comparison.OnMismatch = "error") -> None:
+        """Raise what :meth:`load_state_dict` would raise, and change nothing.
+
+        Raises:
+            StateFormatError: *state* is of another kind or version, or damaged.
+            ScheduleMismatchError: The configuration differs and *on_mismatch* is "error", or it cannot be kept.
+            RuntimeError: A group drives the schedule; load the group.
+        """
+        saved, plan = self._plan(state, on_mismatch)
+        if on_mismatch == "keep" and plan.differs:
+            schedule_of(self.optimizer, saved.config, plan.lines)
+
+    def _plan(self, state: Mapping[str, Any], on_mismatch: str) -> tuple[SchedulerState, lone.Plan]:
         policy = comparison.check_policy(on_mismatch)
         ledger = self._lone_ledger("load_state_dict")
         name = type(self).__name__
         saved = parse(state, SchedulerState, name)
-        plan = lone.compare(ledger, self.layer, saved, self.configuration(), name=name, policy=policy)
-        if policy == "keep" and plan.differs:
-            take_configuration(self, saved.config, plan.lines)
-        lone.restore(ledger, self.layer, saved, plan)
+        return saved, lone.compare(ledger, self.layer, saved, self.configuration(), name=name, policy=policy)
 
     @final
     def configuration(self) -> dict[str, Any]:

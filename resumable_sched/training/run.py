@@ -108,8 +108,6 @@ class Run:
         resources: What is closed when `train` ends, in whichever way.
         progress: What is known beside the position.
         epoch_length: Updates of an epoch; None where the loader has no length.
-        max_epochs: Epochs of the training; None where `max_iters` was given.
-        max_iters: Updates of the training; None where `max_epochs` was given.
     """
 
     model: torch.nn.Module
@@ -120,11 +118,21 @@ class Run:
     state: dict[str, Any]
     progress: Progress
     epoch_length: int | None
-    max_epochs: int | None
-    max_iters: int | None
 
-    def __init__(self) -> None:
+    def __init__(self, max_epochs: int | None = None, max_iters: int | None = None) -> None:
         self.resources = ExitStack()
+        self._max_epochs = max_epochs
+        self._max_iters = max_iters
+
+    @property
+    def max_epochs(self) -> int | None:
+        """Give the epochs of the training, as `SchedulerGroup.extend` says if it was called."""
+        return None if self._max_epochs is None else self.group.extension.get("max_epochs", self._max_epochs)
+
+    @property
+    def max_iters(self) -> int | None:
+        """Give the updates of the training, as `SchedulerGroup.extend` says if it was called."""
+        return None if self._max_iters is None else self.group.extension.get("max_iters", self._max_iters)
 
     @property
     def iteration(self) -> int:

@@ -105,14 +105,15 @@ class Runner(Run):
         hooks: Sequence[Hook] = (),
         on_mismatch: OnMismatch = "error",
     ) -> None:
-        super().__init__()
         if (max_epochs is None) == (max_iters is None):
             raise ValueError(
                 f"One of `max_epochs` and `max_iters` must be given, and not both, but they are {max_epochs!r} and "
                 f"{max_iters!r} instead."
             )
-        self.max_epochs = None if max_epochs is None else whole("max_epochs", max_epochs, minimum=1)
-        self.max_iters = None if max_iters is None else whole("max_iters", max_iters, minimum=1)
+        super().__init__(
+            None if max_epochs is None else whole("max_epochs", max_epochs, minimum=1),
+            None if max_iters is None else whole("max_iters", max_iters, minimum=1),
+        )
         self.model = model
         self.optimizers = _optimizers(optimizer)
         accumulate = whole("accumulate", accumulate, minimum=1)
@@ -147,11 +148,16 @@ class Runner(Run):
             mine, theirs = ({id(each) for each in owner.values()} for owner in (self.optimizers, scheduler.optimizers))
             if mine != theirs:
                 raise ValueError(f"`scheduler` must be a group on `optimizer`, but {scheduler!r} is on another one.")
+            if scheduler.cadence:
+                raise ValueError(
+                    f"`scheduler` must have no `cadence`, but has {scheduler.cadence} instead: each update of a Runner "
+                    "steps every optimizer. Write the training loop yourself."
+                )
             return scheduler
         lengths: dict[str, Any] = {
             "epoch_length": self.epoch_length,
-            "max_epochs": self.max_epochs,
-            "max_iters": self.max_iters,
+            "max_epochs": self._max_epochs,
+            "max_iters": self._max_iters,
         }
         if isinstance(optimizer, Mapping):
             named = build_schedulers(self.optimizers, scheduler, **lengths)
@@ -167,10 +173,10 @@ class Runner(Run):
                 reason = "PreemptionHook stops there"
             elif isinstance(hook, CheckpointHook) and not hook.by_epoch:
                 reason = "CheckpointHook(by_epoch=False) saves there"
-            elif isinstance(hook, CheckpointHook) and self.max_iters is not None:
+            elif isinstance(hook, CheckpointHook) and self._max_iters is not None:
                 length = self.epoch_length
-                if can_skip or length is None or self.max_iters % length:
-                    reason = f"training ends after {self.max_iters} updates (`max_iters`), which may be there"
+                if can_skip or length is None or self._max_iters % length:
+                    reason = f"training ends after {self._max_iters} updates (`max_iters`), which may be there"
             if reason:
                 raise ValueError(
                     "`train_dataloader` must have state_dict and load_state_dict to go on in the middle of an epoch, "

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from resumable_sched import LinearLR, SchedulerGroup, errors, load_group, save_group
+from resumable_sched import LinearLR, ReduceOnPlateauLR, SchedulerGroup, errors, load_group, save_group
 from resumable_sched.checkpoint import CheckpointManager, load
-from resumable_sched.distributed import PreemptionGuard, ProcessGroupRanks, RNGState, current_ranks
+from resumable_sched.distributed import PreemptionGuard, ProcessGroupRanks, RNGState, current_ranks, mean_over_ranks
 from resumable_sched.distributed.ranks import from_rank_zero, gather
 
 
@@ -128,6 +128,30 @@ def one_shot_calls_share_their_sockets(root: Path) -> None:
     assert counts[1:] == counts[:1] * 4, counts
 
 
+def a_metric_is_agreed_on() -> None:
+    """Each rank observes its own loss, and all reduce at the same validation."""
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+    schedulers = [ReduceOnPlateauLR(optimizer, patience=0, factor=0.5)]
+    group = SchedulerGroup(optimizer, schedulers, agree=mean_over_ranks)
+    mine = [(1.0, 0.5), (0.2, 1.4), (0.1, 0.2)]  # better on the first rank, worse on the mean, better on both
+    values = []
+    for losses in mine:
+        group.observe({"loss": losses[dist.get_rank()], "other": "not a number"})
+        values += group.values()["lr"]
+    assert values == [0.1, 0.05, 0.05], values
+    assert mean_over_ranks({"a": 0.1}) == {"a": 0.1}
+
+
+def a_schedule_that_differs_is_noticed(root: Path) -> None:
+    """A rank whose metrics were others has another learning rate, which a save refuses."""
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+    group = SchedulerGroup(optimizer, [ReduceOnPlateauLR(optimizer, patience=0, factor=0.5)])
+    for loss in (1.0, 1.0 + dist.get_rank() - 0.5):
+        group.observe({"loss": loss})
+    with CheckpointManager(root, {"schedule": group}) as manager, pytest.raises(errors.RankError, match="schedule"):
+        manager.save(0, block=True)
+
+
 def main() -> None:
     """Join the group that the environment describes, and run everything."""
     torch.set_num_threads(1)
@@ -135,6 +159,8 @@ def main() -> None:
     ranks_behave()
     ddp_resumes(Path(sys.argv[1]) / "run")
     one_shot_calls_share_their_sockets(Path(sys.argv[1]) / "group")
+    a_metric_is_agreed_on()
+    a_schedule_that_differs_is_noticed(Path(sys.argv[1]) / "differs")
     dist.destroy_process_group()
 
 

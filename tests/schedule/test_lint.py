@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from resumable_sched.schedule import build_schedulers, lint
+from resumable_sched.schedule import SchedulerGroup, build_schedulers, lint
+from resumable_sched.schedule.windows import Sizes
 
 WARM_UP = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50}
 
@@ -89,15 +90,60 @@ def test_without_lengths_only_what_follows_from_the_windows_is_said() -> None:
     """Nothing is guessed: an end that nobody knows is a warning, and clocks that cannot be compared are one."""
     both = [WARM_UP, {"type": "MultiStepLR", "milestones": [8], "end": 10}]
 
-    assert found({"type": "StepLR", "step_size": 9}, epoch_length=None, max_epochs=None) == [
-        ("unknown-length", "warning")
-    ]
-    assert found(both, epoch_length=None, max_epochs=None) == [("unknown-length", "warning")]
+    clock = ("epoch-clock", "note")
+    unknown = ("unknown-length", "warning")
+    assert found({"type": "StepLR", "step_size": 9}, epoch_length=None, max_epochs=None) == [unknown, clock]
+    assert found(both, epoch_length=None, max_epochs=None) == [clock, unknown]
     assert found(
         [{"type": "StepLR", "step_size": 1, "end": 3}, {"type": "StepLR", "step_size": 1, "begin": 5, "end": 7}],
         epoch_length=None,
         max_epochs=None,
-    ) == [("gap", "note")]
+    ) == [clock, ("gap", "note")]
+
+
+def test_a_loop_that_forgets_epochs_is_noticed_where_the_length_of_training_tells(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once, as soon as the first of the epochs must be over; a loop that counts them hears nothing."""
+    for forgets in (False, True):
+        caplog.clear()
+        optimizer = sgd()
+        schedulers = build_schedulers(optimizer, {"type": "StepLR", "step_size": 1})
+        group = SchedulerGroup(optimizer, schedulers, max_epochs=3, max_iters=31)
+        for iteration in range(1, 31):
+            group.step()
+            if iteration % 10 == 0 and not forgets:
+                group.step_epoch()
+        messages = [record.getMessage() for record in caplog.records]
+        assert [message.startswith("`step_epoch` must be called after each epoch") for message in messages] == [
+            True
+        ] * forgets
+
+
+def test_schedules_of_different_param_groups_do_not_overlap() -> None:
+    """What one does is not changed by the other; and each param group has gaps of its own, which are not listed."""
+    optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=0.1)
+    config = [
+        {"type": "CosineAnnealingLR", "T_max": 5, "eta_min": 0.1, "end": 6, "groups": 0},
+        {"type": "StepLR", "step_size": 2, "begin": 4, "end": 6, "groups": [1]},
+    ]
+
+    assert lint(build_schedulers(optimizer, config), epoch_length=10, max_epochs=6) == []
+
+
+def test_samples_are_placed_where_the_size_of_an_update_tells() -> None:
+    """Overlaps of clocks can be told then."""
+    schedulers = build_schedulers(
+        sgd(),
+        [
+            {"type": "StepLR", "step_size": 1, "unit": "sample", "end": 100},
+            {"type": "StepLR", "step_size": 1, "by_epoch": False, "begin": 10, "end": 20},
+        ],
+    )
+
+    assert [it.kind for it in lint(schedulers)] == ["unknown-length"]
+    assert [it.kind for it in lint(schedulers, sizes=Sizes(samples=10))] == []
+    assert [it.kind for it in lint(schedulers, sizes=Sizes(samples=9))] == ["overlap"]
 
 
 def test_defaults_are_told() -> None:
