@@ -43,6 +43,14 @@ def preview(
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Iterations of the training. [default: epochs * epoch length]")
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples-per-iteration", min=1, help="Samples of an update, for schedules that count them."),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens-per-iteration", min=1, help="Tokens of an update, for schedules that count them."),
+    ] = None,
     optimizer: Annotated[
         Literal["sgd", "adam", "adamw"] | None,
         typer.Option(help="Which optimizer. [default: that of the config, else sgd]"),
@@ -51,7 +59,8 @@ def preview(
     momentum: Annotated[float | None, typer.Option(help="Its momentum, or first beta.", show_default=False)] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Its weight decay.", show_default=False)] = None,
     groups: Annotated[
-        str, typer.Option(metavar="X,Y,...", help="For each param group, by how much its lr is multiplied.")
+        str,
+        typer.Option(metavar="X,Y,...", help="For each param group, by how much its lr is multiplied; also NAME=X,..."),
     ] = "1",
     out_file: Annotated[
         Path | None,
@@ -79,6 +88,8 @@ def preview(
             "epochs": epochs,
             "epoch_length": epoch_length,
             "iterations": iterations,
+            "samples_per_iteration": samples,
+            "tokens_per_iteration": tokens,
             "optimizer": _settings(optimizer, lr, momentum, weight_decay),
             "groups": _multipliers(groups),
         }
@@ -125,11 +136,24 @@ def _settings(
     return {name: value for name, value in given.items() if value is not None} or None
 
 
-def _multipliers(text: str) -> list[float]:
+def _multipliers(text: str) -> list[float] | dict[str, float]:
+    """Read numbers, or names and numbers.
+
+    >>> _multipliers("1,0.1"), _multipliers("backbone=0.1,head=1")
+    ([1.0, 0.1], {'backbone': 0.1, 'head': 1.0})
+    """
+    parts = [each.rpartition("=") for each in text.split(",")]
     try:
-        return [float(each) for each in text.split(",")]
+        numbers = [float(number) for *_, number in parts]
     except ValueError:
-        raise ValueError(f"`--groups` must be numbers with commas between them, but is {text!r} instead.") from None
+        numbers = []
+    names = [name.strip() for name, _, _ in parts if name.strip()]
+    if not numbers or len(set(names)) not in (0, len(parts)):
+        raise ValueError(
+            "`--groups` must be numbers with commas between them, each with a name and = before it or none, but is "
+            f"{text!r} instead."
+        )
+    return dict(zip(names, numbers, strict=True)) if names else numbers
 
 
 def _labels(files: Sequence[Path]) -> list[str]:

@@ -33,8 +33,10 @@ def plot_trace(
     iterations: int | None = None,
     epochs: int | None = None,
     epoch_length: int | None = None,
+    samples_per_iteration: int | None = None,
+    tokens_per_iteration: int | None = None,
     optimizer: Mapping[str, Any] | None = None,
-    groups: Sequence[float] = (1.0,),
+    groups: Sequence[float] | Mapping[str, float] = (1.0,),
     past: Recording | Trace | None = None,
     title: str | None = None,
     log: bool = False,
@@ -54,8 +56,10 @@ def plot_trace(
         iterations: Up to which iteration; the end of training by default.
         epochs: Epochs of the training; for a config.
         epoch_length: Iterations of an epoch; a group's own by default.
+        samples_per_iteration: Samples of an update, for schedules that count samples; for a group, as up to now.
+        tokens_per_iteration: Tokens of an update, for schedules that count tokens; for a group, as up to now.
         optimizer: Settings that win over those of a config, such as ``{"type": "AdamW", "lr": 1e-3}``.
-        groups: For each param group of a config, by how much its learning rate is multiplied.
+        groups: For each param group of a config, by how much its learning rate is multiplied; or a dict by name.
         past: What a group has used up to now; by default it is computed again.
         title: The title; what *source* is called by default.
         log: Draw the values on a logarithmic axis.
@@ -76,6 +80,8 @@ def plot_trace(
         "iterations": iterations,
         "epochs": epochs,
         "epoch_length": epoch_length,
+        "samples_per_iteration": samples_per_iteration,
+        "tokens_per_iteration": tokens_per_iteration,
         "optimizer": optimizer,
         "groups": groups,
     }

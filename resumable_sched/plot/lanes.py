@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.preview import Preview
     from resumable_sched.schedule.windows import Window
 
-__all__ = ["alike_groups", "bounds_of", "constant_columns", "gaps_of"]
+__all__ = ["alike_groups", "amendments_of", "bounds_of", "constant_columns", "gaps_of", "group_label"]
 
 
 def bounds_of(window: Window, preview: Preview) -> tuple[int, int]:
@@ -33,20 +33,46 @@ def gaps_of(preview: Preview, name: str) -> list[tuple[int, int]]:
     return gaps
 
 
-def alike_groups(columns: Sequence[Sequence[float]]) -> list[tuple[str, Sequence[float]]]:
+def alike_groups(
+    columns: Sequence[Sequence[float]], names: Sequence[str | None] = ()
+) -> list[tuple[str, Sequence[float]]]:
     """Give each different column once, with the param groups that it is of.
 
-    >>> [name for name, _ in alike_groups([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]])]
+    >>> columns = [[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]
+    >>> [label for label, _ in alike_groups(columns)]
     ['groups 0, 2', 'group 1']
+    >>> [label for label, _ in alike_groups(columns, ["neck", "head", None])]
+    ['neck, group 2', 'head']
     """
     members: dict[tuple[float, ...], list[int]] = {}
     known: dict[int, tuple[float, ...]] = {}
     for group, column in enumerate(columns):
         content = known.setdefault(id(column), tuple(column))
         members.setdefault(content, []).append(group)
+    return [(group_label(groups, names), columns[groups[0]]) for groups in members.values()]
+
+
+def group_label(groups: Sequence[int], names: Sequence[str | None] = ()) -> str:
+    """Say which param groups are meant, by their names where they have some.
+
+    >>> group_label([0, 1, 2, 4]), group_label([1]), group_label([0, 1], ["neck", None])
+    ('groups 0-2, 4', 'group 1', 'neck, group 1')
+    """
+    named = [name for each in groups if (name := names[each] if each < len(names) else None) is not None]
+    rest = [each for each in groups if each >= len(names) or names[each] is None]
+    numbered = [f"{'group' if len(rest) == 1 else 'groups'} {_ranges(rest)}"] if rest else []
+    return ", ".join([*named, *numbered])
+
+
+def amendments_of(preview: Preview, name: str) -> list[tuple[int, str]]:
+    """Give where a hyper-parameter was amended and how, each change once for all param groups that it is of."""
+    members: dict[tuple[int, str], list[int]] = {}
+    for each in preview.trace.amendments.get(name, ()):
+        members.setdefault((each.iteration, each.label), []).append(each.group)
+    count, names = len(preview.trace.values.get(name, ())), preview.trace.groups.get(name, ())
     return [
-        (f"{'group' if len(groups) == 1 else 'groups'} {_ranges(groups)}", columns[groups[0]])
-        for groups in members.values()
+        (place, text if len(groups) == count else f"{text} ({group_label(groups, names)})")
+        for (place, text), groups in members.items()
     ]
 
 

@@ -23,8 +23,10 @@ def preview_of(
     iterations: int | None,
     epochs: int | None,
     epoch_length: int | None,
+    samples_per_iteration: int | None,
+    tokens_per_iteration: int | None,
     optimizer: Mapping[str, Any] | None,
-    groups: Sequence[float],
+    groups: Sequence[float] | Mapping[str, float],
     past: Recording | Trace | None,
 ) -> Preview:
     """Give what there is to see of a group, a trace, a config or its file."""
@@ -34,13 +36,22 @@ def preview_of(
         return Preview(label="trace", trace=source, epoch_length=epoch_length)
     if isinstance(source, SchedulerGroup):
         known = past if past is None or isinstance(past, Trace) else trace_of(past)
-        return preview_group(source, iterations=iterations, epoch_length=epoch_length, past=known)
+        return preview_group(
+            source,
+            iterations=iterations,
+            epoch_length=epoch_length,
+            samples_per_iteration=samples_per_iteration,
+            tokens_per_iteration=tokens_per_iteration,
+            past=known,
+        )
     config = load_config(source) if isinstance(source, str | os.PathLike) else source
     return preview_config(
         config,
         epochs=epochs,
         epoch_length=epoch_length,
         iterations=iterations,
+        samples_per_iteration=samples_per_iteration,
+        tokens_per_iteration=tokens_per_iteration,
         optimizer=optimizer,
         groups=groups,
         label=Path(config.file).name if isinstance(config, Config) else None,

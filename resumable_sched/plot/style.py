@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["DIFFERENCE", "LABELS", "LINES", "MUTED", "TINTS", "clean", "count_axis", "value_axis"]
+__all__ = ["AMENDED", "DIFFERENCE", "LABELS", "LINES", "MUTED", "TINTS", "clean", "count_axis", "value_axis"]
 
 LINES: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
 """For curves."""
@@ -19,6 +19,7 @@ TINTS: Final = ("#cfe2f0", "#fbe3bd", "#c9e9dd", "#f3dbe8", "#e4e4e4")
 """For windows."""
 MUTED: Final = "#666666"
 DIFFERENCE: Final = "#b2182b"
+AMENDED: Final = "#8a5a00"
 LABELS: Final[Mapping[str, str]] = {"lr": "learning rate", "weight_decay": "weight decay"}
 """What to call hyper-parameters whose key is no word."""
 

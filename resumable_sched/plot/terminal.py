@@ -63,7 +63,7 @@ def _heading(previews: Sequence[Preview], name: str) -> Text:
         for number, preview in enumerate(previews):
             line.append(f"  ⣿ {preview.label}", style=_COLORS[number])
         return line
-    curves = alike_groups(previews[0].trace.values[name])
+    curves = alike_groups(previews[0].trace.values[name], previews[0].trace.groups.get(name, ()))
     for color, (label, _) in enumerate(curves):
         if len(curves) > 1:
             line.append(f"  ⣿ {label}", style=_COLORS[color % len(_COLORS)])

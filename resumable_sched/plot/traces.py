@@ -10,8 +10,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resumable_sched.plot.lanes import alike_groups, bounds_of, constant_columns, gaps_of
-from resumable_sched.plot.style import DIFFERENCE, LABELS, LINES, MUTED, TINTS, clean, count_axis, value_axis
+from resumable_sched.plot.lanes import alike_groups, amendments_of, bounds_of, constant_columns, gaps_of
+from resumable_sched.plot.style import AMENDED, DIFFERENCE, LABELS, LINES, MUTED, TINTS, clean, count_axis, value_axis
 from resumable_sched.plot.thinning import thinned
 from resumable_sched.schedule.preview import first_value_difference
 
@@ -94,6 +94,11 @@ def _lanes(previews: Sequence[Preview], name: str, difference: ValueDifference |
         values = " and ".join("nothing" if it is None else f"{it:.6g}" for it in difference.values)
         where = f"first difference, at iteration {difference.iteration:,} of group {difference.group}: {values}"
         lanes.append(_Lane(where, difference.iteration, difference.iteration, None, DIFFERENCE))
+    for preview in previews:
+        lanes += [
+            _Lane(f"{text}, from iteration {place:,}", place, place, None, AMENDED)
+            for place, text in amendments_of(preview, name)
+        ]
     for number, preview in enumerate(previews):
         windows = [window for window in preview.windows if window.key == name and window.begin is not None]
         for index, window in enumerate(windows):
@@ -139,7 +144,8 @@ def _draw_panel(panel: Axes, name: str, previews: Sequence[Preview], span: tuple
         _shade(panel, name, previews[0], span)
     handles = []
     for number, preview in enumerate(previews):
-        curves = alike_groups(preview.trace.values.get(name) or constant_columns(preview, name))
+        columns = preview.trace.values.get(name) or constant_columns(preview, name)
+        curves = alike_groups(columns, preview.trace.groups.get(name, ()))
         for color, (label, column) in enumerate(curves):
             ink = LINES[(color if len(curves) > 1 else number) % len(LINES)]
             _draw_curve(panel, preview, column, ink, number if len(previews) > 1 else None)
@@ -190,7 +196,10 @@ def _shade(panel: Axes, name: str, preview: Preview, span: tuple[int, int]) -> N
 
 
 def _draw_marks(panel: Axes, name: str, previews: Sequence[Preview], difference: ValueDifference | None) -> None:
-    """Mark where a live group is, and where two previews first differ."""
+    """Mark where a live group is, where it was amended, and where two previews first differ."""
+    for preview in previews:
+        for place in {place for place, _ in amendments_of(preview, name)}:
+            panel.axvline(place, color=AMENDED, linewidth=1.0, linestyle=(0, (1, 1.5)))
     position = previews[0].position if len(previews) == 1 else None
     if position is not None:
         panel.axvline(position, color="0.1", linewidth=1.2)

@@ -67,6 +67,11 @@ class Preview:
             "label": self.label,
             "iterations": list(self.trace.iterations),
             "epochs": list(self.trace.epochs),
+            "samples": None if self.trace.samples is None else list(self.trace.samples),
+            "tokens": None if self.trace.tokens is None else list(self.trace.tokens),
+            "amendments": {
+                name: [dataclasses.asdict(each) for each in made] for name, made in self.trace.amendments.items()
+            },
             "values": {name: [list(column) for column in columns] for name, columns in self.trace.values.items()},
             "windows": [
                 {"parameter": it.key, "schedule": it.label, "begin": it.begin, "end": it.end} for it in self.windows
@@ -95,7 +100,7 @@ def preview_config(
     samples_per_iteration: int | None = None,
     tokens_per_iteration: int | None = None,
     optimizer: Mapping[str, Any] | None = None,
-    groups: Sequence[float] = (1.0,),
+    groups: Sequence[float] | Mapping[str, float] = (1.0,),
     label: str | None = None,
 ) -> Preview:
     """Compute what training with *config* will do, without a model.
@@ -108,7 +113,7 @@ def preview_config(
         samples_per_iteration: Samples of an update, for schedules that count samples.
         tokens_per_iteration: Tokens of an update, for schedules that count tokens.
         optimizer: Settings that win over those of the config, such as ``{"type": "AdamW", "lr": 1e-3}``.
-        groups: For each param group, by how much its learning rate is multiplied.
+        groups: For each param group, by how much its learning rate is multiplied; or a dict by name.
         label: What to call it.
 
     Raises:
@@ -197,7 +202,8 @@ def preview_group(
         if past is None:
             notes.append(
                 f"The values before iteration {position} cannot be computed again: epochs or updates were not all "
-                "equally large, or a metric or a loaded state has moved them. Pass a recording."
+                "equally large, or a metric, a loaded state or another length of training has moved them. Pass a "
+                "recording."
             )
     named = len(group.optimizers) > 1 or "optimizer" not in group.optimizers
     by_name = {
@@ -277,7 +283,10 @@ def _first_row(one: Sequence[float] | None, other: Sequence[float] | None, rows:
 
 
 def _stand_in(
-    found: Mapping[str, Any] | None, given: Mapping[str, Any] | None, groups: Sequence[float], notes: list[str]
+    found: Mapping[str, Any] | None,
+    given: Mapping[str, Any] | None,
+    groups: Sequence[float] | Mapping[str, float],
+    notes: list[str],
 ) -> StandIn:
     """Make something with the hyper-parameters that the optimizer will have."""
     settings: dict[str, Any] = {**(found or {}), **(given or {})}
@@ -302,7 +311,11 @@ def _stand_in(
     elif "lr" not in defaults:
         defaults["lr"] = DEFAULT_OPTIMIZER["lr"]
         notes.append(f"{kind} is not an optimizer of torch, so that lr {defaults['lr']:g} is assumed.")
-    return StandIn([{**defaults, "lr": float(defaults["lr"]) * each} for each in groups], defaults)
+    named = groups.items() if isinstance(groups, Mapping) else [(None, each) for each in groups]
+    return StandIn(
+        [{**defaults, "lr": float(defaults["lr"]) * each, **({"name": name} if name else {})} for name, each in named],
+        defaults,
+    )
 
 
 def _constants(optimizers: Mapping[str, StandIn], trace: Trace) -> dict[str, list[float]]:
@@ -348,6 +361,8 @@ def _computed_past(
         "max_iters": group.training_length("iteration"),
     }
     fresh = SchedulerGroup(stand_ins["optimizer"] if single else stand_ins, again, **lengths, cadence=group.cadence)  # type: ignore[arg-type]
+    if group.extension:
+        return None  # before it, values were those of another length
     if epoch_length is None:
         if group.epoch:
             return None

@@ -191,3 +191,30 @@ def test_importing_the_package_does_not_need_matplotlib() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert "pip install 'resumable-sched[plot]'" in done.stdout
+
+
+def test_amendments_and_the_names_of_groups_are_shown() -> None:
+    """Each change is marked where it was made, with its reason, once for all groups that it is of."""
+    groups: list[dict[str, Any]] = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "name": name, "lr": lr}
+        for name, lr in (("neck", 0.1), ("head", 1.0))
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    config = {"type": "CosineAnnealingLR", "T_max": 100, "by_epoch": False, "end": 100}
+    group = SchedulerGroup(optimizer, build_schedulers(optimizer, config), max_iters=100)
+    for iteration in range(60):
+        group.step()
+        if iteration == 19:
+            group.amend("lr", scale=0.5, reason="loss spike")
+        if iteration == 39:
+            group.amend("lr", value=0.3, groups="head")
+
+    figure = plot_trace(group)
+
+    assert "x 0.5: loss spike, from iteration 20\n" in words(figure)
+    assert "= 0.3 (head), from iteration 40\n" in words(figure)
+    panel = panels(figure)["learning rate"]
+    assert {20, 40, 60} <= {line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 2}  # type: ignore[arg-type, index]
+    legend = panel.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["neck", "head"]

@@ -166,3 +166,78 @@ def test_the_table_names_every_column() -> None:
     assert names == ["iteration", "epoch", "lr[0]", "lr[1]", "momentum[0]", "momentum[1]"]
     assert {len(column) for column in columns} == {1200}
     assert isinstance(preview, Preview)
+
+
+def amended() -> tuple[torch.optim.Optimizer, SchedulerGroup, list[list[float]]]:
+    """Give a group that was amended on its way, and what its optimizer has shown."""
+    groups: list[dict[str, Any]] = [{"params": [torch.nn.Parameter(torch.zeros(1))], "name": name} for name in "ab"]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    config = [
+        {"type": "LinearLR", "start_factor": 0.1, "unit": "sample", "end": "25%"},
+        {"type": "StepLR", "step_size": 20, "by_epoch": False},
+    ]
+    lengths: dict[str, Any] = {"max_iters": 100, "max_samples": 400}
+    group = SchedulerGroup(optimizer, build_schedulers(optimizer, config, **lengths), **lengths)
+    rows: list[list[float]] = [[], []]
+    for iteration in range(50):
+        match iteration:
+            case 10:
+                group.amend("lr", scale=0.5, reason="spike")
+            case 20:
+                optimizer.param_groups[1]["lr"] = 0.77
+                group.state_dict()
+            case 30:
+                group.amend("lr", reset=True, groups="a")
+        for row, each in zip(rows, optimizer.param_groups, strict=True):
+            row.append(each["lr"])
+        group.step(samples=4)
+    return optimizer, group, rows
+
+
+def test_the_past_has_the_amendments_where_they_were() -> None:
+    """Computed again, with samples as they were, it is what the optimizer has shown; the future goes on with them."""
+    _, group, rows = amended()
+
+    preview = preview_group(group)
+
+    assert not preview.notes
+    assert [column[:50] for column in preview.trace.values["lr"]] == rows
+    assert [column[50:] for column in preview.trace.values["lr"]] == [
+        list(column) for column in group.trace(50, samples_per_iteration=4).values["lr"]
+    ]
+    assert preview.trace.groups == {"lr": ["a", "b"]}
+    assert [(it["iteration"], it["group"]) for it in preview.as_json()["amendments"]["lr"]] == [
+        (10, 0),
+        (10, 1),
+        (20, 1),
+        (30, 0),
+    ]
+    assert [(it.begin, it.end) for it in preview.windows] == [(0, 25), (0, 100)]
+
+
+def test_the_past_of_a_training_that_was_made_longer_is_not_guessed() -> None:
+    """Before that it had the values of another length."""
+    _, group, _ = amended()
+    group.extend(max_iters=200, max_samples=800)
+
+    preview = preview_group(group)
+
+    assert preview.trace.iterations == range(50, 200)
+    assert "another length of training has moved them" in preview.notes[0]
+
+
+def test_a_config_that_counts_samples_or_chooses_groups_can_be_previewed() -> None:
+    """The size of an update says where the samples are, and names where the groups are."""
+    config = [
+        {"type": "LinearLR", "start_factor": 0.5, "unit": "sample", "end": 33, "groups": "head"},
+        {"type": "LinearMomentum", "start_factor": 0.5, "unit": "token", "end": "50%"},
+    ]
+    preview = preview_config(
+        config, iterations=8, samples_per_iteration=8, tokens_per_iteration=2, groups={"neck": 1, "head": 10}
+    )
+
+    assert preview.trace.values["lr"][0] == [0.1] * 8
+    assert [round(it, 12) for it in preview.trace.values["lr"][1]] == [0.5, 0.625, 0.75, 0.875, 1.0, 1.0, 1.0, 1.0]
+    assert [(it.parameter, it.begin, it.end) for it in preview.windows] == [("lr", 0, 5), ("momentum", 0, 4)]
+    with pytest.raises(ValueError, match="`samples_per_iteration` must be given"):
+        preview_config(config, iterations=8, tokens_per_iteration=2, groups={"head": 1})
