@@ -43,6 +43,10 @@ class Configured(Protocol):
     def given(self, name: str) -> Any:  # noqa: ANN401 - whatever the field is
         """Give a field as it was given."""
 
+
+class Reconfigurable(Configured, Protocol):
+    """Be what can take over another configuration."""
+
     def take_settings(self, other: Any) -> None:  # noqa: ANN401 - one of its own class
         """Take over the configuration of another one of the same class."""
 
@@ -101,7 +105,7 @@ def schedule_of(optimizer: HasParamGroups, config: Mapping[str, Any], lines: Seq
     return scheduler
 
 
-def take_configuration(scheduler: Configured, config: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
+def take_configuration(scheduler: Reconfigurable, config: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
     """Replace the configuration of *scheduler* by a saved one of the same class.
 
     Raises:

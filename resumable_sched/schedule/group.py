@@ -24,7 +24,7 @@ from resumable_sched.schedule.state import (
     parse,
     plain,
 )
-from resumable_sched.schedule.trace import Trace, look_ahead
+from resumable_sched.schedule.trace import Trace, look_ahead, rows_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -400,14 +400,7 @@ class SchedulerGroup:
             ValueError: There are schedules by epoch, sample or token, and nobody says how long an epoch is or how large
                 an update; or the range falls, or begins before the present iteration.
         """
-        if isinstance(iterations, range):
-            rows = iterations
-            if rows.step < 1 or (rows and rows[0] < self.iteration):
-                raise ValueError(
-                    f"`iterations` must rise from the present iteration {self.iteration} on, but is {rows!r} instead."
-                )
-        else:
-            rows = range(self.iteration, self.iteration + whole("iterations", iterations, minimum=0))
+        rows = rows_from(self.iteration, iterations)
         sizes = {"samples_per_iteration": samples_per_iteration, "tokens_per_iteration": tokens_per_iteration}
         for name, size in sizes.items():
             if size is not None:

@@ -1,28 +1,25 @@
-"""Define what a schedule is: frozen configuration, a window, and one clock."""
+"""Define what a schedule is: a description that does not change, and one clock."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import weakref
-from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
 
 from resumable_sched.schedule import comparison, lone
-from resumable_sched.schedule.arguments import check_choice, whole
+from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.clock import Clock
-from resumable_sched.schedule.configuration import configuration_of, register, schedule_of, take_configuration
+from resumable_sched.schedule.configuration import register, schedule_of, take_configuration
 from resumable_sched.schedule.conversion import DURATION, FOREVER, FUNCTION, POINTS, RATE, by_iteration
-from resumable_sched.schedule.curves import Affine
-from resumable_sched.schedule.layer import UNITS, Layer, Unit
+from resumable_sched.schedule.description import Description
+from resumable_sched.schedule.layer import Layer
 from resumable_sched.schedule.ledger import Ledger, ledger_of
-from resumable_sched.schedule.selection import GroupChoice, chosen, group_choice
-from resumable_sched.schedule.shares import has_share, resolve_shares
 from resumable_sched.schedule.state import SchedulerState, parse, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from typing_extensions import Self
 
@@ -30,11 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DURATION", "FOREVER", "FUNCTION", "POINTS", "RATE", "ParamScheduler"]
 
-_TIMES: Final = frozenset({DURATION["convert"], POINTS["convert"]})
-"""What the metadata of fields say that may be shares of training."""
 _NOT_OF_TWIN: Final = frozenset({"optimizer", "_ledger", "_layer"})
-_UNKNOWN_LENGTH: Final[Mapping[Unit, int]] = {"epoch": FOREVER, "iteration": FOREVER, "sample": 10**18, "token": 10**18}
-"""How long training is taken to be until somebody says."""
 
 logger = logging.getLogger("resumable_sched")
 
@@ -52,7 +45,7 @@ class _LastStep:
 
 
 @dataclass(frozen=True, eq=False)
-class ParamScheduler(ABC):
+class ParamScheduler(Description):
     """Schedule one hyper-parameter of an optimizer.
 
     A schedule is a description that does not change, and a clock. Inside its window ``[begin, end)`` it maps the
@@ -91,19 +84,9 @@ class ParamScheduler(ABC):
         KeyError: The param groups have no `param_name`, or no ``initial_<param_name>`` although `last_step` is given.
     """
 
-    optimizer: HasParamGroups = field(repr=False)
-    param_name: str
     _: KW_ONLY
-    begin: int = field(default=0, metadata=DURATION)
-    end: int = field(default=FOREVER, metadata=DURATION)
-    by_epoch: bool = True
-    unit: Unit | None = field(default=None, repr=False)
-    groups: GroupChoice = field(default=None, repr=False)
     last_step: _LastStep = _LastStep()
     verbose: bool = field(default=False, repr=False)
-
-    rebases_only_as_first: ClassVar[bool] = False
-    """Whether the base that `split_base` gives for later schedules holds only where this is the first in the list."""
 
     per_rank: ClassVar[bool] = False
     """Whether each rank has a state of its own; a checkpoint asks. All ranks must have the same."""
@@ -136,114 +119,6 @@ class ParamScheduler(ABC):
             clock.tick = self.begin + step + 1
             clock.guessed = True
         self._register(clock)
-
-    # ------------------------------------------------------------------ what a subclass says
-    @abstractmethod
-    def at(self, t: int, base: float) -> Affine:
-        """Give the map of the incoming value at local tick *t*; pure: it reads fields and arguments only.
-
-        Args:
-            t: Ticks since `begin`, from 0 to :attr:`span`. It may jump.
-            base: The initial value of the param group.
-        """
-
-    def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
-        """Give the scales and the offsets of :meth:`at` at many local ticks, to the last bit.
-
-        A family may do the same arithmetic in fewer calls; a preview of a million iterations is made of this.
-
-        Args:
-            ticks: Local ticks, each from 0 to :attr:`span`.
-            base: The initial value of the param group.
-        """
-        found = [self.at(t, base) for t in ticks]
-        return [each.scale for each in found], [each.offset for each in found]
-
-    @property
-    def multiplicative(self) -> bool:
-        """Tell whether :meth:`at` has offset 0 throughout and its factor depends on *t* alone, not on *base*.
-
-        False is always right. True lets the schedule overlap others in closed form.
-        """
-        return False
-
-    def increment(self, t: int, base: float) -> Affine:
-        """Give the map from the value at local tick ``t - 1`` to that at *t*, for a chain.
-
-        A chain is where schedules overlap that are not multiplicative. This is the quotient of the two maps; where
-        nothing of the value before is left to scale, the value starts again from *base*.
-        """
-        now = self.at(t, base)
-        if t == 0:
-            return now
-        before = self.at(t - 1, base)
-        if before.scale == 0.0:
-            return Affine(0.0, now(base))
-        ratio = now.scale / before.scale
-        return Affine(ratio, now.offset - ratio * before.offset)
-
-    def validate(self) -> None:  # noqa: B027 - a family without parameters has nothing to check
-        """Check the fields of the family, and normalise their types (a list becomes a tuple).
-
-        Raises:
-            TypeError: A field is of a wrong type.
-            ValueError: A field is out of its range.
-        """
-
-    def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give the base that :meth:`at` receives, and the one for later schedules; one-cycle changes them."""
-        return list(base), list(base)
-
-    # ------------------------------------------------------------------ windows
-    @final
-    @property
-    def clock_unit(self) -> Unit:
-        """Give what a tick is."""
-        return cast("Unit", self.unit)
-
-    @final
-    @property
-    def open_ended(self) -> bool:
-        """Tell whether `end` was not given, so that the window closes when training ends."""
-        return self.end is FOREVER
-
-    @final
-    @property
-    def span(self) -> int:
-        """Give the ticks from the first to the last one of the window, ``end - begin - 1``."""
-        return (self._length if self.open_ended else self.end) - self.begin - 1
-
-    @final
-    @property
-    def _length(self) -> int:
-        """Give the ticks of training, or what they are taken to be."""
-        return self.__dict__.get("_training_length") or _UNKNOWN_LENGTH[self.clock_unit]
-
-    @final
-    @property
-    def is_restored(self) -> bool:
-        """Tell whether the schedule is built from a saved configuration, and not by the program."""
-        return bool(self.__dict__.get("_restored"))
-
-    @final
-    @property
-    def has_shares(self) -> bool:
-        """Tell whether a duration was given as a share of training."""
-        return bool(self.__dict__["_given"])
-
-    @final
-    def given(self, name: str) -> Any:  # noqa: ANN401 - whatever the field is
-        """Give a field as it was given: a share of training is still one, and what follows from one is not there."""
-        return self.__dict__["_given"].get(name, getattr(self, name))
-
-    @final
-    def selection(self) -> list[bool] | None:
-        """Tell for each param group whether the schedule acts on it; None if on all.
-
-        Raises:
-            ValueError: `groups` does not fit the optimizer's.
-        """
-        return chosen("groups", self.groups, self.optimizer.param_groups)
 
     # ------------------------------------------------------------------ MMEngine's interface
     @final
@@ -366,11 +241,6 @@ class ParamScheduler(ABC):
         saved = parse(state, SchedulerState, name)
         return saved, lone.compare(ledger, self.layer, saved, self.configuration(), name=name, policy=policy)
 
-    @final
-    def configuration(self) -> dict[str, Any]:
-        """Give the configuration as plain JSON, to be saved, compared and shown."""
-        return configuration_of(self)
-
     # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
         if self._ledger.driver is None:
@@ -400,43 +270,6 @@ class ParamScheduler(ABC):
         self._ledger.adopt_groups()
 
     # ------------------------------------------------------------------ inside
-    @final
-    def prepare(self) -> None:
-        """Check and normalise all configuration; touches nothing else."""
-        if self.unit is not None:
-            check_choice("unit", self.unit, UNITS)
-        if not isinstance(self.by_epoch, bool | int):
-            raise TypeError(f"`by_epoch` must be True or False, but is {self.by_epoch!r} instead.")
-        self._set("unit", ("epoch" if self.by_epoch else "iteration") if self.unit is None else self.unit)
-        self._set("by_epoch", self.unit == "epoch")
-        if self.unit in ("epoch", "iteration") and self.end == FOREVER:  # MMEngine's INF, written by hand
-            self._set("end", FOREVER)
-        self._set("groups", group_choice("groups", self.groups, restored=self.is_restored))
-        times = {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("convert") in _TIMES}
-        self.__dict__["_given"] = times if any(map(has_share, times.values())) else {}
-        self._fit()
-        self.configuration()
-
-    @final
-    def _fit(self) -> None:
-        """Check and normalise what may depend on the length of training."""
-        for name, value in self.__dict__["_given"].items():
-            self._set(name, resolve_shares(name, value, self._length))
-        self._set("begin", whole("begin", self.begin, minimum=0))
-        if not self.open_ended:
-            self._set("end", whole("end", self.end))
-        if self.end <= self.begin:
-            raise ValueError(
-                f"`end` must be greater than `begin` (end should be larger than begin), but is {self.end} instead, "
-                f"and `begin` is {self.begin}."
-            )
-        self.validate()
-
-    @final
-    def _window_is_given(self) -> bool:
-        """Tell whether the length of the window is known at build, and not the length of training."""
-        return not self.open_ended
-
     def _new_clock(self) -> Clock:
         return Clock()
 
@@ -484,30 +317,6 @@ class ParamScheduler(ABC):
             return -1
         fold = layer.clock.fold
         return fold.seen - 1 if fold is not None else max(layer.local_tick, -1)
-
-    @final
-    def _set(self, name: str, value: object) -> None:
-        """Set a field while the schedule is being built."""
-        self.__dict__[name] = value
-
-    @final
-    def check_training_length(self, ticks: int | None) -> None:
-        """Raise where training, *ticks* long, is too short for the window, or where it must be known and is not.
-
-        Raises:
-            ValueError: That is so.
-        """
-        if ticks is None and self.has_shares:
-            name = {"epoch": "max_epochs", "iteration": "max_iters"}.get(self.clock_unit, f"max_{self.clock_unit}s")
-            raise ValueError(
-                f"`{name}` must be given where durations are shares of training, as those of {self!r} are, but nobody "
-                "says how long it is."
-            )
-        if ticks is not None and self.open_ended and ticks <= self.begin and not self.has_shares:
-            raise ValueError(
-                f"`begin` of {type(self).__name__} must be less than the length of training, {ticks} "
-                f"{self.clock_unit}s, but is {self.begin} instead."
-            )
 
     @final
     def restart(self, ledger: Ledger, training_length: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.columns import alike, closed_columns
 from resumable_sched.schedule.layer import UNITS
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.forecast import Forecast
     from resumable_sched.schedule.timeline import ParameterKey, Timeline
 
-__all__ = ["Trace", "look_ahead"]
+__all__ = ["Trace", "look_ahead", "rows_from"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,23 @@ class Trace:
     tokens: Sequence[int] | None = None
     amendments: Mapping[str, Sequence[Amendment]] = field(default_factory=dict)
     groups: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+
+
+def rows_from(now: int, iterations: int | range) -> range:
+    """Give the rows of a trace: so many *iterations* from *now* on, or those of a range.
+
+    >>> rows_from(5, 3), rows_from(5, range(10, 100, 30))
+    (range(5, 8), range(10, 100, 30))
+
+    Raises:
+        TypeError: *iterations* is no whole number.
+        ValueError: It is negative, or the range falls or begins before *now*.
+    """
+    if not isinstance(iterations, range):
+        return range(now, now + whole("iterations", iterations, minimum=0))
+    if iterations.step < 1 or (iterations and iterations[0] < now):
+        raise ValueError(f"`iterations` must rise from the present iteration {now} on, but is {iterations!r} instead.")
+    return iterations
 
 
 def look_ahead(
