@@ -78,6 +78,35 @@ def main() -> None:
         if group.iteration_in_epoch == EPOCH_LENGTH:
             group.step_epoch()
     save(plot_trace(group, title="After 430 iterations"), images / "plot-live.png")
+    save(plot_trace(amended(), title="Amended on its way"), images / "plot-amended.png")
+
+
+def amended() -> SchedulerGroup:
+    """Train two param groups half way, and amend their learning rates."""
+    groups = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "name": name, "lr": lr}
+        for name, lr in (("backbone", 0.1), ("head", 0.4))
+    ]
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    config = [
+        {"type": "LinearLR", "start_factor": 0.05, "by_epoch": False, "end": "10%"},
+        {"type": "CosineAnnealingLR", "by_epoch": False, "begin": "10%", "end": "100%"},
+    ]
+    iterations = EPOCHS * EPOCH_LENGTH
+    built = build_schedulers(optimizer, config, max_iters=iterations)
+    group = SchedulerGroup(optimizer, built, epoch_length=EPOCH_LENGTH, max_iters=iterations)
+    for iteration in range(1, 701):
+        group.step()
+        match iteration:
+            case 250:
+                group.amend("lr", scale=0.5, reason="loss spike")
+            case 400:
+                group.amend("lr", scale=2.0, groups="head", reason="the head lags behind")
+            case 550:
+                optimizer.param_groups[0]["lr"] = 0.02
+        if group.iteration_in_epoch == EPOCH_LENGTH:
+            group.step_epoch()
+    return group
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ from resumable_sched.schedule import (
     build_schedulers,
     load_config,
     register_scheduler,
+    share,
 )
 from resumable_sched.training import Runner, load_group, save_group
 
@@ -174,5 +175,6 @@ __all__ = [
     "plot_trace",
     "register_scheduler",
     "save_group",
+    "share",
     "testing",
 ]

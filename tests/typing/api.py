@@ -29,6 +29,7 @@ from resumable_sched.schedule import (
     load_config,
     recipes,
     register_scheduler,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def check_schedules(optimizer: torch.optim.Optimizer) -> None:
     assert_type(StepLR.build_iter_from_epoch(optimizer, 8, epoch_length=100), StepLR)
     assert_type(LinearParamScheduler(optimizer, "weight_decay", end=9).param_name, str)
     assert_type(OneCycleLR(optimizer, [0.1, 0.2], 100), OneCycleLR)
+    assert_type(LinearLR(optimizer, unit="sample", end=share(0.1), groups=["head", 1]).end, int)
     every: list[ParamScheduler] = [warm_up, LinearMomentum(optimizer), ReduceOnPlateauLR(optimizer, "loss", "less")]
     assert_type(every, list[ParamScheduler])
     ReduceOnPlateauLR(optimizer).step({"loss": 0.5})
