@@ -302,7 +302,13 @@ class Driver:
             for ledger in ledgers_of(optimizer).values()
             if all(ledger is not owned for owned in ledgers.values())
         ]
-        for ledger in ledgers.values():
+        amendments = {}
+        for key, ledger in ledgers.items():
+            if (
+                ledger.driver is None and ledger.composition.layers
+            ):  # what was changed since the schedules were built is meant, too
+                ledger.check(0)
+                amendments[key] = ledger.composition.amendments
             ledger.composition.release()  # whoever drove these schedules stops doing so
         for key, scheduler in self.keyed():
             scheduler.restart(ledgers[key], self.length_for(scheduler, key[0]))
@@ -312,6 +318,7 @@ class Driver:
             for layer in layers:
                 layer.clock.opened = (0, 0, 0) if layer.schedule.begin == 0 else None
             ledger.composition = Composition(layers, ledger.composition.base)
+            ledger.composition.amendments = amendments.get(key, [])
             _check_chain(key[1], ledger.composition)
             ledger.owner = weakref.ref(self)
             self.timeline.compositions[key] = ledger.composition

@@ -208,6 +208,19 @@ def test_a_foreign_number_that_is_none_is_an_error() -> None:
     assert group.amendments == {}
 
 
+def test_a_change_between_schedules_and_their_group_is_not_lost() -> None:
+    """It is found when the group is built."""
+    optimizer = sgd(1)
+    scheduler = StepLR(optimizer, 2, gamma=0.5, by_epoch=False)
+    optimizer.param_groups[0]["lr"] = 0.25
+    group = SchedulerGroup(optimizer, [scheduler])
+
+    assert shown(optimizer) == group.values()["lr"] == [0.25]
+    assert [each.observed for each in group.amendments["lr"]] == [0.25]
+    again = SchedulerGroup(optimizer, [scheduler])
+    assert (shown(optimizer), again.amendments) == ([1.0], {})  # another group begins from the beginning
+
+
 def test_loading_is_not_a_change() -> None:
     """Neither the optimizer's state nor the group's becomes an amendment."""
     optimizer, other = sgd(), sgd()

@@ -135,3 +135,35 @@ def test_unknown_optimizers_are_named() -> None:
     with pytest.raises(ValueError, match="`optimizers` must name optimizers of the group"):
         group.step(samples=4, optimizers=["generater"])
     assert group.iteration == 0
+
+
+def test_muon_and_adamw_have_one_state() -> None:
+    """Matrices by one, the rest by the other, each with schedules of its own; both go on together."""
+
+    def start() -> tuple[dict[str, torch.optim.Optimizer], SchedulerGroup]:
+        torch.manual_seed(1)
+        model = torch.nn.Linear(3, 2)
+        pair: dict[str, torch.optim.Optimizer] = {
+            "muon": torch.optim.Muon([model.weight], lr=0.02, momentum=0.95),
+            "adamw": torch.optim.AdamW([model.bias], lr=0.003),
+        }
+        schedulers: dict[str, list[ParamScheduler]] = {
+            "muon": [LinearLR(pair["muon"], 0.1, by_epoch=False, end=9), LinearMomentum(pair["muon"], 0.9, end=5)],
+            "adamw": [CosineAnnealingLR(pair["adamw"], T_max=30, by_epoch=False, end=30)],
+        }
+        return pair, SchedulerGroup(pair, schedulers, epoch_length=6)
+
+    (pair, group), (other, again) = start(), start()
+    for _ in range(5):
+        group.step()
+    again.load_state_dict(json.loads(json.dumps(group.state_dict())))
+    for _ in range(20):
+        assert [each.param_groups[0]["lr"] for each in other.values()] == [
+            each.param_groups[0]["lr"] for each in pair.values()
+        ]
+        for each in (group, again):
+            each.step()
+            if each.iteration_in_epoch == 6:
+                each.step_epoch()
+    assert group.values().keys() == {"muon", "adamw"}
+    assert other["muon"].param_groups[0]["momentum"] == pair["muon"].param_groups[0]["momentum"]
