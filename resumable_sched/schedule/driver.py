@@ -70,6 +70,7 @@ class Driver:
         self.ahead: RunAhead | None = None
         self._stride = SHORTEST
         self._silent = False
+        self.check_names("cadence", cadence)
         for name, scheduler in self.schedulers:
             scheduler.check_training_length(self.length_for(scheduler, name))
         self._take_over()

@@ -114,7 +114,6 @@ class SchedulerGroup:
         members = assigned(self._optimizers, schedulers)
         check_new(members)
         self._driver = Driver(self._optimizers, members, lengths, every)
-        self._driver.check_names("cadence", every)
 
     # ------------------------------------------------------------------ what training says
     def step(self, samples: int = 0, tokens: int = 0, *, optimizers: Sequence[str] | None = None) -> None:
@@ -278,27 +277,28 @@ class SchedulerGroup:
             max_tokens: Tokens of the whole training.
 
         Raises:
-            ValueError: Training has gone further already, or a schedule does not fit into so short a training.
+            ValueError: No length is given, training has gone further already, or a schedule does not fit into it.
         """
-        given = {"max_epochs": max_epochs, "max_iters": max_iters, "max_samples": max_samples, "max_tokens": max_tokens}
-        new = Lengths.checked(
-            **self._driver.lengths.as_dict() | {name: it for name, it in given.items() if it is not None}
-        )
-        done = {
-            "max_epochs": self.epoch,
-            "max_iters": self.iteration,
-            "max_samples": self.samples,
-            "max_tokens": self.tokens,
+        wanted = {
+            "max_epochs": (max_epochs, self.epoch),
+            "max_iters": (max_iters, self.iteration),
+            "max_samples": (max_samples, self.samples),
+            "max_tokens": (max_tokens, self.tokens),
         }
-        for name, position in done.items():
-            wanted = given[name]
-            if wanted is not None and wanted < position:
-                raise ValueError(f"`{name}` must be at least {position}, which is done, but is {wanted} instead.")
+        given = {name: whole(name, length) for name, (length, _) in wanted.items() if length is not None}
+        if not given:
+            raise ValueError(f"One of {', '.join(f'`{name}`' for name in wanted)} must be given.")
+        for name, length in given.items():
+            if length < wanted[name][1]:
+                raise ValueError(
+                    f"`{name}` must be at least {wanted[name][1]}, which is done, but is {length} instead."
+                )
+        new = Lengths.checked(**self._driver.lengths.as_dict() | given)
         self._driver.check()
         before = self.values()
         self._driver.end_run()
         self._driver.change_lengths(new)
-        logger.info("Training is to last %s now.", ", ".join(f"{name}={it}" for name, it in given.items() if it))
+        logger.info("Training is to last %s now.", ", ".join(f"{name}={it}" for name, it in given.items()))
         if self.values() != before:
             logger.warning("The change of the length of training moves %r to %r.", before, self.values())
 
