@@ -188,7 +188,7 @@ def test_training_may_become_shorter_but_not_than_it_is() -> None:
     with pytest.raises(ValueError, match="`max_iters` must be at least 20, which is done, but is 19"):
         group.extend(max_iters=19)
 
-    with pytest.raises(ValueError, match="One of `max_epochs`, `max_iters`, .* must be given"):
+    with pytest.raises(ValueError, match=r"One of `max_epochs`, `max_iters`, .* must be given"):
         group.extend()
 
     assert group.values() == before
