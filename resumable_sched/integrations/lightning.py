@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 try:
     from pytorch_lightning.callbacks import Callback
 except ImportError:  # the same class by its other name; either does for either Trainer
-    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.callbacks import Callback  # type: ignore[no-redef, import-not-found, unused-ignore]
 
 from resumable_sched.integrations.torch_lr_scheduler import GroupLRScheduler
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler

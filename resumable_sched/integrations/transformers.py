@@ -39,9 +39,7 @@ class GroupCallback(TrainerCallback):
         args: TrainingArguments,  # noqa: ARG002
         state: TrainerState,  # noqa: ARG002
         control: TrainerControl,  # noqa: ARG002
-        *,
-        metrics: dict[str, float],
-        **_: Any,  # noqa: ANN401 - what else the Trainer gives
+        **others: Any,  # noqa: ANN401 - what else the Trainer gives
     ) -> None:
         """Give the metrics to the plateau schedules, before the Trainer saves.
 
@@ -49,7 +47,7 @@ class GroupCallback(TrainerCallback):
             KeyError: A metric that is monitored is not there.
         """
         if any(isinstance(each, ReduceOnPlateauParamScheduler) for each in self._group.schedulers):
-            self._group.observe(metrics)
+            self._group.observe(others["metrics"])
 
     def on_epoch_end(
         self,
