@@ -126,7 +126,7 @@ class GroupLRScheduler(LRScheduler):
         if isinstance(state_dict, Mapping) and "version" not in state_dict and "last_epoch" in state_dict:
             raise StateFormatError(
                 "`state_dict` must be that of a SchedulerGroup, but one of torch's own schedulers gave it. Bring it "
-                "over with resumable_sched.integrations.peer_states.import_torch_state(group, state_dict)."
+                "over with resumable_sched.integrations.torch_states.import_torch_state(group, state_dict)."
             )
         self.group.load_state_dict(state_dict)
         self._updated = False

@@ -163,7 +163,7 @@ class TorchRun(str):  # noqa: SLOT000 - it holds much, and is referred to weakly
 
 
 _RUNS: Final[WeakValueDictionary[str, TorchRun]] = WeakValueDictionary()
-"""The runs that this program has built, by configuration. A saved state can choose among them; it cannot build others."""
+"""The runs that this program has built, by configuration. A saved state can choose among them; it builds no others."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from resumable_sched import schedule
 from resumable_sched.integrations.torch_run import TorchParamScheduler, TorchRun
 from resumable_sched.integrations.torch_translation import translate
+from resumable_sched.schedule.scheduler import FOREVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ def from_torch(
 
     Args:
         scheduler: One that was just built, on the optimizer that the group shall drive. Its position, if it has one, is
-            brought over by :func:`~resumable_sched.integrations.peer_states.import_torch_state`.
+            brought over by :func:`~resumable_sched.integrations.torch_states.import_torch_state`.
         by_epoch: Whether torch's `step` would have been called after each epoch, and not after each update.
         monitor: For ``ReduceLROnPlateau``: the name of the metric.
         param_names: What a class of the user's sets; by default "lr", and "momentum" if it has torch's
@@ -112,15 +113,15 @@ def _run_beside(
     names = tuple(param_names) if param_names is not None else ("lr", *(("momentum",) if _cycles(scheduler) else ()))
     run = TorchRun(scheduler, names)
     last = _last_tick(scheduler) if end is None else end - 1
-    window = {} if last is None else {"end": last + 1}
-    return [TorchParamScheduler(scheduler.optimizer, name, run, by_epoch=by_epoch, **window) for name in names]
+    end = FOREVER if last is None else last + 1
+    return [TorchParamScheduler(scheduler.optimizer, name, run, by_epoch=by_epoch, end=end) for name in names]
 
 
 def _last_tick(scheduler: LRScheduler) -> int | None:
     """Give the tick beyond which torch's own refuse to be stepped; None if there is none."""
     if isinstance(scheduler, peer.OneCycleLR):
         return scheduler.total_steps
-    parts = getattr(scheduler, "_schedulers", ())
+    parts: Sequence[LRScheduler] = getattr(scheduler, "_schedulers", ())
     if isinstance(scheduler, peer.SequentialLR):
         last = _last_tick(parts[-1])
         return None if last is None else last + (scheduler._milestones or [0])[-1]  # noqa: SLF001 - it has no other name

@@ -29,7 +29,7 @@ CHAINABLE = frozenset(
 """What changes the present value, and so composes in a chain as here. The others set one of their own."""
 
 RESTARTABLE = (CHAINABLE | {"LambdaLR", "CosineAnnealingWarmRestarts"}) - {"MultiplicativeLR"}
-"""What begins from the base again in a SequentialLR. MultiplicativeLR goes on from the present value, times a factor."""
+"""What begins from the base again in a SequentialLR. MultiplicativeLR goes on from the present value."""
 
 
 class Planned(NamedTuple):

@@ -5,22 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import math
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
-import torch
 from torch.optim import lr_scheduler as peer
 
 from resumable_sched import SchedulerGroup, errors
 from resumable_sched.integrations.torch_run import TorchParamScheduler
 from resumable_sched.integrations.torch_schedulers import from_torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+from tests.integration.torch_cases import BESIDE, CLOSED, PLATEAUS, Ending, Hill, Weighty, build_optimizer, scale
 
-from torch_cases import BESIDE, CLOSED, PLATEAUS, Ending, Hill, Weighty, build_optimizer, scale
+if TYPE_CHECKING:
+    import torch
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Detected call of `lr_scheduler.step\\(\\)`:UserWarning",  # the peer is stepped without its optimizer
@@ -120,7 +118,7 @@ def test_a_changed_scheduler_of_the_users_is_a_mismatch() -> None:
     other.load_state_dict(state, "adopt")
     assert other.iteration == 7
     state["schedulers"][0]["config"]["attributes"]["top"] = 13
-    with pytest.raises(errors.ScheduleMismatchError, match="has not built the torch_cases:Hill"):
+    with pytest.raises(errors.ScheduleMismatchError, match=r"has not built the tests.integration.torch_cases:Hill"):
         other.load_state_dict(state, "keep")
 
 
@@ -145,14 +143,14 @@ def test_what_cannot_be_converted_is_refused_and_says_why() -> None:
         from_torch(peer.LambdaLR(build_optimizer(), lambda tick: 0.9**tick))
     with pytest.raises(TypeError, match="`scheduler` must be a scheduler of torch's"):
         from_torch(optimizer)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="step_epoch|by_epoch|must not be given where iterations are built"):
+    with pytest.raises(ValueError, match="must not be given where iterations are built"):
         TorchParamScheduler.build_iter_from_epoch(optimizer, "lr", Hill(optimizer, 1, [1.0, 1.0]), epoch_length=3)
 
     stepped = peer.StepLR(build_optimizer(), 3)
     stepped.step()
     chained = peer.ChainedScheduler([stepped])
     for each in (stepped, chained):
-        with pytest.raises(ValueError, match="must be new, but .* is at 1 instead.*import_torch_state"):
+        with pytest.raises(ValueError, match=r"must be new, but .* is at 1 instead.*import_torch_state"):
             from_torch(each)
 
     _, group = convert(Weighty)
@@ -191,5 +189,5 @@ def test_converted_schedules_are_those_that_a_user_would_write() -> None:
     assert [config[key] for key in ("base_lr", "max_lr", "step_size_up", "step_size_down")] == [0.01, 0.1, 10, None]
     config = cycle.configuration()
     assert [config[key] for key in ("eta_max", "pct_start", "div_factor", "final_div_factor")] == [0.3, 0.3, 25.0, 1e4]
-    assert function.configuration()["lr_lambda"] == "torch_cases:scale"
+    assert function.configuration()["lr_lambda"] == "tests.integration.torch_cases:scale"
     assert not function.by_epoch

@@ -19,14 +19,14 @@ def scale(tick: int) -> float:
     return 0.95 + 0.01 * (tick % 5)
 
 
-def falling(tick: int) -> float:
+def falling(tick: float) -> float:
     """Give a factor that falls."""
     return 1.0 / (1.0 + 0.1 * tick)
 
 
 def power(tick: int, *, exponent: float) -> float:
     """Give a factor that has an argument."""
-    return (1.0 + tick) ** -exponent
+    return float((1.0 + tick) ** -exponent)
 
 
 def build_optimizer(kind: str = "SGD") -> torch.optim.Optimizer:
