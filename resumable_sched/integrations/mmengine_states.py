@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched import schedule
 from resumable_sched.errors import StateFormatError
-from resumable_sched.integrations.recovered import Plateau, Recovered, by_optimizer, field_lines, settle
+from resumable_sched.integrations.recovered import Plateau, Recovered, base_lines, by_optimizer, field_lines, settle
 from resumable_sched.schedule.scheduler import FOREVER
 
 if TYPE_CHECKING:
@@ -100,12 +100,7 @@ def _take(
         recovered.lines.append(f"There was a {family} schedule of `{name}` when it was saved, but it is {now} now.")
         return
     recovered.lines += field_lines(group, ours, type(ours).__name__, _fields(state, family, ours))
-    initial = [float(each[f"initial_{ours.param_name}"]) for each in ours.optimizer.param_groups]
-    base = [float(each) for each in state.get("base_values", ())]
-    if family != "OneCycle" and base and base != initial:
-        recovered.lines.append(
-            f"{type(ours).__name__}: `base_values` were {base} when the state was saved, but are {initial} now."
-        )
+    recovered.lines += base_lines(ours, "base_values", state.get("base_values", ()))
 
 
 def _recognise(state: Any) -> str:  # noqa: ANN401 - that is the question
@@ -126,7 +121,7 @@ def _fields(state: Mapping[str, Any], family: str, ours: ParamScheduler) -> dict
     """Give the fields of *ours* as *state* has them."""
     config = ours.configuration()
     fields = {key: state[key] for key in config if key in state}
-    fields["by_epoch"] = state["by_epoch"]
+    fields["unit"] = "epoch" if state["by_epoch"] else "iteration"
     if family == "MultiStep":
         counts = {int(each): int(count) for each, count in state["milestones"].items()}
         fields["milestones"] = sorted(each for each, count in counts.items() for _ in range(count))

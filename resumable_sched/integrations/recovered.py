@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule import ParamScheduler, SchedulerGroup
     from resumable_sched.schedule.composition import Unit
 
-__all__ = ["Plateau", "Policy", "Recovered", "by_optimizer", "field_lines", "settle"]
+__all__ = ["Plateau", "Policy", "Recovered", "base_lines", "by_optimizer", "field_lines", "settle"]
 
 Policy = Literal["error", "adopt"]
 
@@ -90,6 +90,14 @@ def field_lines(group: SchedulerGroup, ours: ParamScheduler, label: str, saved: 
         if not _same(comparison.plain_value(value, name), now):
             lines.append(f"{label}: `{name}` was {value!r} when the state was saved, but is {now!r} now.")
     return lines
+
+
+def base_lines(ours: ParamScheduler, name: str, saved: Sequence[Any]) -> list[str]:
+    """Say whether the initial values that *ours* works with differ from those that were *saved* as *name*."""
+    before, now = [float(value) for value in saved], ours.base_values
+    if not before or _same(before, now):
+        return []
+    return [f"{type(ours).__name__}: `{name}` were {before} when the state was saved, but are {now} now."]
 
 
 def settle(
@@ -214,7 +222,7 @@ def _folds(group: SchedulerGroup, recovered: Recovered, state: dict[str, Any]) -
 def _rescale(
     group: SchedulerGroup, state: dict[str, Any], folds: list[int], present: Mapping[tuple[str, str], list[float]]
 ) -> None:
-    """Let the first plateau of each hyper-parameter have the scale that leads from the values without it to *present*."""
+    """Let the first plateau of each parameter have the scale that leads from its values without it to *present*."""
     reached = {
         (each["optimizer"], each["name"]): decode_floats(each["values"]) for each in group.state_dict()["parameters"]
     }

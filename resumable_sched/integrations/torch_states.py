@@ -11,7 +11,7 @@ import torch
 
 from resumable_sched import schedule
 from resumable_sched.errors import StateFormatError
-from resumable_sched.integrations.recovered import Plateau, Recovered, by_optimizer, field_lines, settle
+from resumable_sched.integrations.recovered import Plateau, Recovered, base_lines, by_optimizer, field_lines, settle
 from resumable_sched.integrations.torch_run import TorchParamScheduler
 from resumable_sched.integrations.torch_translation import recognise, translate
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.composition import Unit
 
 __all__ = ["import_torch_state"]
-
-_OWN_BASE: Final = {"OneCycleLR", "CyclicLR", "ReduceLROnPlateau", ""}
-"""Classes whose `base_lrs` are not what the user gave the optimizer."""
 
 _PASSING: Final = frozenset({"_step_count", "_get_lr_called_within_step", "_is_initial", "verbose"})
 """What a state holds that is neither configuration nor position: a resumed run has another step count."""
@@ -124,10 +121,8 @@ def _take(
     if planned is None:
         recovered.lines.append(f"{kind or 'A class of its own'} has no formula here; build the group with from_torch.")
         return
-    base = [float(each) for each in _base(state)]
-    initial = [float(each.get("initial_lr", each["lr"])) for each in group.optimizers[name].param_groups]
-    if kind not in _OWN_BASE and base and base != initial:
-        recovered.lines.append(f"{kind}: `base_lrs` were {base} when the state was saved, but are {initial} now.")
+    if ours:
+        recovered.lines += base_lines(ours[0], "base_lrs", _base(state))
     for each in planned:
         recovered.lines += _compare(group, each, ours.pop(0) if ours else None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from torch.optim import lr_scheduler as peer
@@ -13,12 +13,12 @@ from torch.optim import lr_scheduler as peer
 from resumable_sched import SchedulerGroup, errors
 from resumable_sched.integrations.torch_run import TorchParamScheduler
 from resumable_sched.integrations.torch_schedulers import from_torch
-
 from tests.integration.torch_cases import BESIDE, CLOSED, PLATEAUS, Ending, Hill, Weighty, build_optimizer, scale
 
 if TYPE_CHECKING:
-    import torch
     from collections.abc import Callable
+
+    import torch
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Detected call of `lr_scheduler.step\\(\\)`:UserWarning",  # the peer is stepped without its optimizer
