@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler as peer
 from resumable_sched import SchedulerGroup, errors
 from resumable_sched.integrations.torch_run import TorchParamScheduler
 from resumable_sched.integrations.torch_schedulers import from_torch
+from resumable_sched.schedule.config.registry import scheduler_names
 from tests.integration.torch_cases import BESIDE, CLOSED, PLATEAUS, Ending, Hill, Weighty, build_optimizer, scale
 
 if TYPE_CHECKING:
@@ -191,3 +192,8 @@ def test_converted_schedules_are_those_that_a_user_would_write() -> None:
     assert [config[key] for key in ("eta_max", "pct_start", "div_factor", "final_div_factor")] == [0.3, 0.3, 25.0, 1e4]
     assert function.configuration()["lr_lambda"] == "tests.integration.torch_cases:scale"
     assert not function.by_epoch
+
+
+def test_a_config_cannot_name_what_is_made_of_an_object() -> None:
+    """The registry has the schedules that a config can build, whatever else is imported."""
+    assert "TorchParamScheduler" not in scheduler_names()
