@@ -59,7 +59,7 @@ def import_mmengine_state(
             `epoch_length` does not tell them either.
         epoch: The same of epochs.
         on_mismatch: What to do about a schedule or an initial value that differs: "error", or "adopt" the group's own
-            at the saved position.
+            at the saved position, or at *iteration* and *epoch*.
 
     Raises:
         StateFormatError: It is no state of MMEngine's schedulers.

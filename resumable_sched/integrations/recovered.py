@@ -120,6 +120,8 @@ def settle(
     if recovered.lines and on_mismatch == "error":
         raise comparison.refuse(recovered.lines, _REMEDY)
     state = group.state_dict()
+    if on_mismatch == "adopt":  # what is given wins
+        recovered.ticks = [each for each in recovered.ticks if (iteration, epoch)[each[0] == "epoch"] is None]
     state["position"].update(_position(group, recovered, iteration, epoch))
     saved = {} if optimizer_state is None else by_optimizer(group, optimizer_state, "optimizer_state")
     present = _present_values(group, recovered, saved)

@@ -51,7 +51,7 @@ def import_torch_state(
         iteration: Completed updates, where the states do not tell and an `epoch_length` does not either.
         epoch: The same of epochs.
         on_mismatch: What to do about a schedule or an initial value that differs: "error", or "adopt" the group's own
-            at the saved position.
+            at the saved position, or at *iteration* and *epoch*.
 
     Raises:
         StateFormatError: It is no state of a torch scheduler.

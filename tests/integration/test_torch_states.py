@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch.optim import lr_scheduler as peer
+from transformers import optimization
 
 from resumable_sched import CosineAnnealingLR, LinearLR, SchedulerGroup, StepLR, errors
 from resumable_sched.integrations.torch_lr_scheduler import as_torch_lr_scheduler
 from resumable_sched.integrations.torch_schedulers import from_torch
 from resumable_sched.integrations.torch_states import import_torch_state
+from resumable_sched.schedule import recipes
 from tests.integration.torch_cases import BESIDE, CLOSED, PLATEAUS, Hill, build_optimizer, falling
 
 if TYPE_CHECKING:
@@ -195,6 +197,23 @@ def test_differences_are_an_error_that_names_them_and_changes_nothing() -> None:
         import_torch_state(group, group.state_dict())
     with pytest.raises(errors.StateFormatError, match=r"one of torch's own schedulers gave it.*import_torch_state"):
         as_torch_lr_scheduler(group).load_state_dict(state)
+
+
+def test_a_schedule_of_transformers_tells_the_position_alone() -> None:
+    """Its state holds no configuration, so an equivalent is adopted; what is given as the position wins then."""
+    theirs, ours = build_optimizer(), build_optimizer()
+    other = optimization.get_cosine_schedule_with_warmup(theirs, 10, 100)
+    for _ in range(37):
+        other.step()
+    group = SchedulerGroup(ours, recipes.warmup_cosine(ours, 10, 100))
+    import_torch_state(group, saved(other.state_dict()), on_mismatch="adopt")
+
+    for _ in range(20):
+        follow(ours, theirs, exact=False)
+        group.step()
+        other.step()
+    import_torch_state(group, saved(other.state_dict()), on_mismatch="adopt", iteration=3)
+    assert group.iteration == 3
 
 
 def test_a_user_class_that_has_changed_is_found_by_its_state() -> None:
