@@ -62,19 +62,23 @@ def checkpoint_globals() -> list[Any]:
             runner.train()
 
     A checkpoint of MMEngine holds the history of its log: numpy arrays, and a class that stores its methods by
-    `getattr`. To allow `getattr` would be to allow everything, so this gives one in its place that finds the public
-    methods of that class and nothing else.
+    `getattr`; and its one-cycle schedule stores a function in the same way. To allow `getattr` would be to allow
+    everything, so this gives one in its place that finds the public methods of that class, and the two functions that
+    a one-cycle has, and nothing else.
     """
     history: Any = importlib.import_module("mmengine.logging").HistoryBuffer
+    cycle: Any = importlib.import_module("mmengine.optim.scheduler").OneCycleParamScheduler
     arrays: Any = importlib.import_module(
         "numpy._core.multiarray" if np.__version__ >= "2" else "numpy.core.multiarray"  # it was renamed in numpy 2
     )
 
     def method(owner: object, name: str) -> object:
+        if owner is cycle and name in ("_annealing_cos", "_annealing_linear"):
+            return getattr(owner, name)
         if owner is not history or name.startswith("_"):
             raise ValueError(f"A checkpoint of MMEngine must get attributes of HistoryBuffer only, but got {name!r}.")
         return getattr(owner, name)
 
     dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
     rebuilt = [np.ndarray, np.dtype, arrays._reconstruct, arrays.scalar, *dtypes]  # noqa: SLF001 - named in the file
-    return [history, (method, "builtins.getattr"), *rebuilt]
+    return [history, cycle, (method, "builtins.getattr"), *rebuilt]

@@ -17,7 +17,7 @@ __all__ = ["find_scheduler", "register_scheduler", "scheduler_names", "suggestio
 
 _REGISTERED: Final[dict[str, type[ParamScheduler]]] = {}
 _PEERS: Final = ("mmengine.optim.scheduler.", "mmengine.optim.", "mmengine.")
-_PACKAGE: Final = __name__.partition(".")[0] + "."
+_PACKAGE: Final = __name__.partition(".config.")[0] + "."  # what integrations add is made of objects, not of a config
 
 _Scheduler = TypeVar("_Scheduler", bound=ParamScheduler)
 
