@@ -20,7 +20,7 @@ from resumable_sched.schedule.targets import resolve
 
 if TYPE_CHECKING:
     from resumable_sched.schedule import ParamScheduler, SchedulerGroup
-    from resumable_sched.schedule.composition import Unit
+    from resumable_sched.schedule.layer import Unit
 
 __all__ = ["Plateau", "Policy", "Recovered", "base_lines", "by_optimizer", "field_lines", "settle"]
 

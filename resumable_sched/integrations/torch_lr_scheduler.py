@@ -28,7 +28,7 @@ gradient scaler that starts too high skips some twenty updates."""
 
 def epoch_length_of(group: SchedulerGroup) -> int | None:
     """Give the iterations of an epoch, if *group* was told."""
-    return group._epoch_length  # noqa: SLF001 - it has no public name yet
+    return group.lengths.epoch_length
 
 
 class GroupLRScheduler(LRScheduler):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resumable_sched.integrations.recovered import Policy
     from resumable_sched.integrations.torch_translation import Planned
     from resumable_sched.schedule import ParamScheduler, SchedulerGroup
-    from resumable_sched.schedule.composition import Unit
+    from resumable_sched.schedule.layer import Unit
 
 __all__ = ["import_torch_state"]
 
