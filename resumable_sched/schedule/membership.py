@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from torch.optim.lr_scheduler import LRScheduler
+
 from resumable_sched.schedule.ledger import ledgers_of
 from resumable_sched.schedule.scheduler import ParamScheduler
 
@@ -34,7 +36,12 @@ def assigned(
             raise TypeError(f"`schedulers` must be a list of schedules, or a dict of such, but is {members!r} instead.")
         for scheduler in members:
             if not isinstance(scheduler, ParamScheduler):
-                raise TypeError(f"`schedulers` must hold schedules, but holds {scheduler!r} instead.")
+                hint = (
+                    " Turn it into schedules with resumable_sched.integrations.torch_schedulers.from_torch."
+                    if isinstance(scheduler, LRScheduler)
+                    else ""
+                )
+                raise TypeError(f"`schedulers` must hold schedules, but holds {scheduler!r} instead.{hint}")
             name = named.get(id(scheduler.optimizer))
             if name is None or expected not in (None, name):
                 owner = "an optimizer of the group" if expected is None else f"the optimizer {expected!r}"

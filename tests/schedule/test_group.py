@@ -461,3 +461,12 @@ def test_a_trace_goes_on_in_the_middle_of_an_epoch() -> None:
     assert list(trace.epochs) == [0, 0, 1, 1, 1]
     assert trace.iterations == range(1, 6)
     assert trace.samples is None
+
+
+def test_a_scheduler_of_torch_is_refused_with_what_to_do() -> None:
+    """It would write for itself."""
+    optimizer = sgd()
+    theirs = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+
+    with pytest.raises(TypeError, match=r"Turn it into schedules with resumable_sched\.integrations\.torch_schedulers"):
+        SchedulerGroup(optimizer, [theirs])  # type: ignore[list-item]
