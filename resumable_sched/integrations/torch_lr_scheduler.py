@@ -62,7 +62,7 @@ class GroupLRScheduler(LRScheduler):
         self.optimizer = optimizer
         self.interval = interval
         self._counts_updates = interval == "iteration" and counts == "updates"
-        self._epoch_length = epoch_length_of(group) if count_epochs and interval == "iteration" else None
+        self._counts_epochs = count_epochs and interval == "iteration"
         self._samples = samples
         self._tokens = tokens
         self._step_count = 1  # Accelerate adds to it
@@ -101,7 +101,7 @@ class GroupLRScheduler(LRScheduler):
             group = self.group
             group.step(self._samples, self._tokens)
             self._step_count += 1
-            if self._epoch_length is not None and group.iteration_in_epoch >= self._epoch_length:
+            if self._epoch_is_over():
                 group.step_epoch()
 
     def get_last_lr(self) -> list[float | torch.Tensor]:
@@ -130,7 +130,7 @@ class GroupLRScheduler(LRScheduler):
             )
         self.group.load_state_dict(state_dict)
         self._updated = False
-        if self._epoch_length is not None and self.group.iteration_in_epoch >= self._epoch_length:
+        if self._epoch_is_over():
             self.group.step_epoch()  # saved by a loop that counts its epochs later
 
     # ------------------------------------------------------------------ what frameworks read
@@ -197,6 +197,11 @@ class GroupLRScheduler(LRScheduler):
                     'say as_torch_lr_scheduler(group, counts="calls").'
                 )
         return False
+
+    def _epoch_is_over(self) -> bool:
+        """Tell whether an epoch is to be counted now; the group is asked, because training can be made longer."""
+        length = epoch_length_of(self.group) if self._counts_epochs else None
+        return length is not None and self.group.iteration_in_epoch >= length
 
     def _count_epoch(self) -> None:
         by_iteration = [each for each in self.group.schedulers if not each.by_epoch]
