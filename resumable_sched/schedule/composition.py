@@ -11,13 +11,12 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from resumable_sched.schedule.amendments import amend_all
+from resumable_sched.schedule.amendments import Amendment, amend_all
 from resumable_sched.schedule.layer import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from resumable_sched.schedule.amendments import Amendment
     from resumable_sched.schedule.clock import Opening
     from resumable_sched.schedule.layer import Follower
 
@@ -185,6 +184,23 @@ class Composition:
             fold.scales[group] *= after / value
             if self.chain is not None:
                 self.chain[group] = self.chain[group] * (after / value) if self.amendments else after
+
+    def note_foreign(self, iteration: int, group: int, expected: float, observed: float) -> Amendment:
+        """Amend the value of a param group, *expected*, to what other code has written.
+
+        A change of a change that was noticed at the same place is one change: whether somebody has looked in between,
+        to save for instance, makes no difference.
+        """
+        made = Amendment.foreign(iteration, group, expected, observed)
+        last = next((each for each in reversed(self.amendments) if each.group == group), None)
+        if last is not None and last.kind == "foreign" and last.iteration == iteration and last.expected is not None:
+            others = [each for each in self.amendments if each is not last]
+            if amend_all(self.scheduled(), others)[group] == last.expected:
+                self.amendments = others
+                made = Amendment.foreign(iteration, group, last.expected, observed)
+        if made.observed != made.expected:
+            self.amendments.append(made)
+        return made
 
     def copy(self) -> Composition:
         """Give an independent copy, to look ahead with."""

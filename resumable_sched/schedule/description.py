@@ -43,6 +43,9 @@ class Description(ABC):
     unit: Unit | None = field(default=None, repr=False)
     groups: GroupChoice = field(default=None, repr=False)
 
+    need_val_args: ClassVar[bool] = False
+    """Whether `step` takes the metrics of a validation; MMEngine's hook asks."""
+
     rebases_only_as_first: ClassVar[bool] = False
     """Whether the base that `split_base` gives for later schedules holds only where this is the first in the list."""
 

@@ -17,15 +17,15 @@ from resumable_sched.schedule.trace import look_ahead
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from resumable_sched.schedule.description import Description
     from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.lengths import Lengths
-    from resumable_sched.schedule.scheduler import ParamScheduler
-    from resumable_sched.schedule.state import GroupState, Position
+    from resumable_sched.schedule.state import GroupState, Position, SchedulerState
     from resumable_sched.schedule.targets import HasParamGroups
     from resumable_sched.schedule.timeline import ParameterKey
     from resumable_sched.schedule.trace import Trace
 
-__all__ = ["first_difference"]
+__all__ = ["first_difference", "first_difference_alone"]
 
 _MOST: Final = 1_000_000
 _MOST_OF_A_CHAIN: Final = 100_000
@@ -37,11 +37,11 @@ _MARGIN: Final = 10_000
 def first_difference(
     saved: GroupState,
     optimizers: Mapping[str, HasParamGroups],
-    schedulers: Sequence[tuple[str, ParamScheduler]],
+    schedulers: Sequence[tuple[str, Description]],
     ledgers: Mapping[ParameterKey, Ledger],
     *,
     lengths: Lengths,
-    training_length: Callable[[ParamScheduler, str], int | None],
+    training_length: Callable[[Any, str], int | None],
     cadence: Mapping[str, int],
 ) -> str:
     """Say in a sentence at which iteration values first differ; empty where that cannot be told.
@@ -49,7 +49,7 @@ def first_difference(
     Both are compared from the beginning of training, without metrics and amendments.
     """
     try:
-        before: list[tuple[str, ParamScheduler]] = [
+        before: list[tuple[str, Any]] = [  # each a ParamScheduler, whose module is built on this one
             (each.optimizer, schedule_of(optimizers[each.optimizer], each.config))
             for each in saved.schedulers
             if each.optimizer in optimizers
@@ -74,6 +74,38 @@ def first_difference(
     end = lengths.of_training("epoch" if unit == "epoch" else "iteration") or saved.position.iteration + _MARGIN
     rows = range(min(end, _MOST_OF_A_CHAIN if chained else _MOST))
     forecast = Forecast(Counters(), cadence, epoch_length, sizes[0], sizes[1])
+    return _sentence(old, new, rows, forecast, unit)
+
+
+def first_difference_alone(
+    saved: SchedulerState, scheduler: Description, optimizer: HasParamGroups, base: list[float]
+) -> str:
+    """Say the same of a schedule that is stepped by itself, as if there were no other on its hyper-parameter.
+
+    Args:
+        saved: Its state.
+        scheduler: What was built.
+        optimizer: Its optimizer.
+        base: What the user gave its hyper-parameter now.
+    """
+    try:
+        before: Description = schedule_of(optimizer, saved.config)
+        if before.param_name != scheduler.param_name or before.clock_unit != scheduler.clock_unit:
+            return ""
+        key = ("", scheduler.param_name)
+        old, new = (
+            _timeline([("", before)], {key: decode_floats(saved.base)}),
+            _timeline([("", scheduler)], {key: base}),
+        )
+    except (ScheduleMismatchError, ValueError, TypeError, KeyError):
+        return ""
+    ends = [each.end for each in (before, scheduler) if not each.open_ended]
+    rows = range(min(max([*ends, saved.tick + _MARGIN]), _MOST))
+    epoch_length = 1 if scheduler.clock_unit == "epoch" else None
+    return _sentence(old, new, rows, Forecast(Counters(), {}, epoch_length), scheduler.clock_unit)
+
+
+def _sentence(old: Timeline, new: Timeline, rows: range, forecast: Forecast, unit: str) -> str:
     names = {key: key[1] for key in old.compositions.keys() & new.compositions.keys()}
     traces = [_trace(timeline, rows, forecast, names) for timeline in (old, new)]
     found = _first(*traces)
@@ -81,12 +113,12 @@ def first_difference(
         return f"All values are the same in the first {len(rows)} {unit}s."
     row, name, group, values = found
     return (
-        f"Values differ from {unit} {row} on: `{name}` of param group {group} is {values[0]!r} by the saved schedules, "
-        f"and {values[1]!r} by the new ones."
+        f"Values differ from {unit} {row} on: `{name}` of param group {group} is {values[0]!r} as saved, and "
+        f"{values[1]!r} as built now."
     )
 
 
-def _timeline(schedulers: Iterable[tuple[str, ParamScheduler]], bases: Mapping[ParameterKey, list[float]]) -> Timeline:
+def _timeline(schedulers: Iterable[tuple[str, Description]], bases: Mapping[ParameterKey, list[float]]) -> Timeline:
     """Put schedules to the beginning of a training of their own."""
     timeline = Timeline()
     layers: dict[ParameterKey, list[Layer]] = {}

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from resumable_sched.errors import ForeignWriterError
-from resumable_sched.schedule.amendments import Amendment
 from resumable_sched.schedule.composition import Composition
 from resumable_sched.schedule.targets import resolve
 
@@ -216,8 +215,7 @@ class Ledger:
             if not math.isfinite(now):
                 raise ForeignWriterError(self.name, index, before, now)
         for index, before, now in found:
-            amendment = Amendment.foreign(iteration, index, before, now)
-            self.composition.amendments.append(amendment)
+            amendment = self.composition.note_foreign(iteration, index, before, now)
             logger.warning(
                 "`%s` of param group %d was set to %r by other code at iteration %d, where its schedule gives %r. From "
                 "now on the schedule is amended: %s.",

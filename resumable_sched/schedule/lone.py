@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resumable_sched.errors import StateFormatError
 from resumable_sched.schedule import comparison
+from resumable_sched.schedule.divergence import first_difference_alone
 from resumable_sched.schedule.ledger import saved_base
 from resumable_sched.schedule.state import (
     VERSION,
@@ -96,7 +97,9 @@ def compare(
         if not holds[index]
     ]
     if lines and policy == "error":
-        raise comparison.refuse(lines)
+        schedule: Any = layer.schedule
+        first = first_difference_alone(saved, schedule, ledger.optimizer, ours)
+        raise comparison.refuse(lines, "\n".join(filter(None, [first, comparison.REMEDY])))
     fold = layer.clock.fold
     if (saved.plateau is None) != (fold is None) or (
         saved.plateau is not None and len(saved.plateau.scales) != len(base)

@@ -91,9 +91,6 @@ class ParamScheduler(Description):
     per_rank: ClassVar[bool] = False
     """Whether each rank has a state of its own; a checkpoint asks. All ranks must have the same."""
 
-    need_val_args: ClassVar[bool] = False
-    """Whether `step` takes the metrics of a validation; MMEngine's hook asks."""
-
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
         super().__init_subclass__(**kwargs)
         register(cls)

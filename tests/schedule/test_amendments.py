@@ -146,6 +146,30 @@ def test_a_foreign_number_goes_on_as_a_factor_and_is_kept_to_the_last_bit_where_
         assert shown(one) == shown(two)
 
 
+@BUILDERS
+def test_a_change_of_a_change_is_one_whoever_has_looked_in_between(build: Any) -> None:
+    """A save between two foreign writes leaves no trace in any later bit; a change that is taken back is none."""
+    one, two = sgd(), sgd()
+    group, saved_in_between = build(one), build(two)
+    for optimizer, looks in ((one, group), (two, saved_in_between)):
+        looks.step()
+        for value in (0.0737, 0.0319):
+            optimizer.param_groups[0]["lr"] = value
+            if looks is saved_in_between:
+                looks.state_dict()
+        before = optimizer.param_groups[1]["lr"]
+        for value in (0.5, before):
+            optimizer.param_groups[1]["lr"] = value
+            if looks is saved_in_between:
+                looks.state_dict()
+    for _ in range(8):
+        group.step()
+        saved_in_between.step()
+        assert shown(one) == shown(two)
+    assert saved_in_between.amendments == group.amendments
+    assert len(group.amendments["lr"]) == 1
+
+
 def test_a_foreign_number_where_the_schedule_gives_zero_holds() -> None:
     """Nothing can be multiplied to give it."""
     optimizer = sgd(1)

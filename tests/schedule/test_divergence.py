@@ -33,8 +33,8 @@ def test_the_first_iteration_with_another_value_is_named(milestone: int) -> None
 
     text = difference(saved, new)
 
-    assert f"Values differ from iteration {milestone} on: `lr` of param group 0 is 1.0 by the saved schedules" in text
-    assert "and 0.1 by the new ones" in text
+    assert f"Values differ from iteration {milestone} on: `lr` of param group 0 is 1.0 as saved" in text
+    assert "and 0.1 as built now" in text
     assert 'Pass on_mismatch="keep"' in text
 
 
@@ -78,3 +78,17 @@ def test_chains_and_bases_are_compared() -> None:
 
     other = group_of(*chain, (ExponentialLR, {"gamma": 0.9, "by_epoch": False, "begin": 20}), lr=0.5, max_iters=60)
     assert "Values differ from iteration 0 on: `lr` of param group 0 is 1.0" in difference(saved, other)
+
+
+def test_a_schedule_that_is_stepped_by_itself_says_the_same() -> None:
+    """In its own ticks, and as if it were alone."""
+    saved, new = (
+        MultiStepLR(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), [milestone]) for milestone in (7, 5)
+    )
+
+    with pytest.raises(ScheduleMismatchError) as raised:
+        new.load_state_dict(saved.state_dict())
+    assert "Values differ from epoch 5 on: `lr` of param group 0 is 1.0 as saved, and 0.1 as built now." in str(
+        raised.value
+    )
+    assert len(raised.value.differences) == 1
