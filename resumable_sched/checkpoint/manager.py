@@ -25,19 +25,11 @@ from resumable_sched.checkpoint.catalog import (
     plain_metrics,
     record_metrics,
 )
+from resumable_sched.checkpoint.deletion import retire
 from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest, write_note
-from resumable_sched.checkpoint.manifest import (
-    INCARNATIONS,
-    MANIFEST,
-    Folder,
-    claim_order,
-    read_manifest,
-    save_manifest,
-    survey,
-)
+from resumable_sched.checkpoint.manifest import Folder, save_manifest, survey
 from resumable_sched.checkpoint.objects import adapt
 from resumable_sched.checkpoint.restoring import Request, Restored, restore
-from resumable_sched.checkpoint.retention import Candidate, Retention
 from resumable_sched.checkpoint.saving import About, Prepared, Report, assemble, prepare, write
 from resumable_sched.checkpoint.staging import HostCopy, Save, Writer, direct
 from resumable_sched.checkpoint.storage import Storage, open_storage
@@ -51,6 +43,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from resumable_sched.checkpoint.retention import Retention
     from resumable_sched.checkpoint.shards import Content
 
 __all__ = ["CheckpointManager", "load"]
@@ -238,39 +231,10 @@ class CheckpointManager:
         self._parent = folder.save_id
         if ranks.rank == 0 and self._retention is not None:
             try:
-                self._retire(folder, self._retention)
+                retire(self._storage, folder, self._retention)
             except Exception:  # noqa: BLE001 - any error raised on rank 0 alone leaves the others waiting for it
                 # The checkpoint is committed, and that is what the caller asked for; the next save tries again.
                 _log.exception("Old checkpoints of %s could not be deleted.", self.url)
-
-    def _retire(self, newest: Folder, retention: Retention) -> None:
-        """Delete what need not be kept and what died jobs have left; manifests first, so that nothing is half there."""
-        view = survey(self._storage)
-        current = {folder.save_id for folder in eligible(self._storage, view)}
-        committed = [folder for folder in view.folders if folder.committed]
-        with_metrics = retention.keep_best is not None
-        candidates = [
-            Candidate(it, it.save_id in current, self._metrics_of(it) if with_metrics else {}) for it in committed
-        ]
-        left_behind = [it for it in view.folders if not it.committed and it.order < newest.order]
-        doomed = [it for it in (*retention.doomed(candidates), *left_behind) if it != newest]
-        for folder in doomed:
-            require_newest(self._storage, newest.claim)
-            self._storage.delete(f"{folder.name}/{MANIFEST}")
-            self._storage.delete_folder(folder.name)
-        oldest = min(claim_order(it.claim) for it in (newest, *view.folders) if it not in doomed)
-        for claim in view.claims:
-            # A claim of which nothing is left decides nothing any more: newer ones outrank it.
-            if claim_order(claim) < oldest:
-                require_newest(self._storage, newest.claim)
-                self._storage.delete(f"{INCARNATIONS}/{claim}.json")
-                self._storage.delete(f"{INCARNATIONS}/{claim}.resumed.json")
-
-    def _metrics_of(self, folder: Folder) -> Mapping[str, float]:
-        try:
-            return metrics_of(self._storage, folder, read_manifest(self._storage, folder))
-        except OSError:  # a damaged one has no metrics, and is nobody's best
-            return {}
 
     def restore(
         self, iteration: int | None = None, *, strict: bool = True, only: Iterable[str] | None = None
