@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from resumable_sched.checkpoint.catalog import metrics_of
 from resumable_sched.checkpoint.lineage import eligible, require_newest
-from resumable_sched.checkpoint.manifest import INCARNATIONS, MANIFEST, Folder, claim_order, read_manifest, survey
+from resumable_sched.checkpoint.manifest import (
+    INCARNATIONS,
+    MANIFEST,
+    Folder,
+    Survey,
+    claim_of,
+    claim_order,
+    read_manifest,
+    survey,
+)
 from resumable_sched.checkpoint.retention import Candidate, Retention
 
 if TYPE_CHECKING:
@@ -48,6 +57,24 @@ def retire(storage: Storage, newest: Folder, retention: Retention) -> None:
             require_newest(storage, newest.claim)
             storage.delete(f"{INCARNATIONS}/{claim}.json")
             storage.delete(f"{INCARNATIONS}/{claim}.resumed.json")
+    for key in _leftovers(view, newest.claim):
+        require_newest(storage, newest.claim)
+        storage.delete(key)
+
+
+def _leftovers(view: Survey, mine: str) -> list[str]:
+    """Return the unfinished writes outside of the folders that go as a whole, of which nothing can come any more.
+
+    Nobody misses a temporary name whose object is there, and a claim that is not higher than *mine* is void. Metrics
+    may just be being written, by a process that has no claim; they stay as long as their checkpoint.
+    """
+    there = {f"{folder.name}/{name}" for folder in view.folders for name in folder.files}
+    found = []
+    for key, becomes in view.leftovers.items():
+        claim = claim_of(becomes)
+        if becomes in there or (claim is not None and claim_order(claim) <= claim_order(mine)):
+            found.append(key)
+    return found
 
 
 def _metrics_of(storage: Storage, folder: Folder) -> Mapping[str, float]:

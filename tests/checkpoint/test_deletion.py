@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
+
+import pytest
 
 from resumable_sched.checkpoint import CheckpointManager, LocalStorage, Retention
 from tests.checkpoint.interposed import Interposed
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_a_retention_that_fails_does_not_fail_the_save(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -32,3 +33,57 @@ def test_a_retention_that_fails_does_not_fail_the_save(tmp_path: Path, caplog: p
 
     assert "could not be deleted" in caplog.text
     assert [it.iteration for it in manager.checkpoints()] == [3]
+
+
+def _leave(path: Path, size: int = 3) -> Path:
+    """Leave what a process leaves that is killed while it writes *path*."""
+    path.parent.mkdir(exist_ok=True)
+    leftover = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    leftover.write_bytes(bytes(size))
+    return leftover
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_save_that_was_killed_in_its_first_write_is_listed_and_then_removed(tmp_path: Path, *, empty: bool) -> None:
+    """A folder with nothing but an unfinished shard, or with nothing at all, is partial; the next commit removes it."""
+    with CheckpointManager(tmp_path, {"a": 1}) as manager:
+        manager.save(1)
+    claim = manager.checkpoints()[0].save_id.rpartition("-")[0]
+    killed = tmp_path / f"ckpt-000000000002-{claim}-0002"
+    killed.mkdir()
+    if not empty:
+        _leave(killed / "rank-00000.safetensors")
+
+    with CheckpointManager(tmp_path, {"a": 1}, retention=Retention(keep_last=2)) as manager:
+        listed = [(it.iteration, it.status, it.size) for it in manager.checkpoints()][1:]
+        manager.restore()
+        manager.save(3)
+
+    assert listed == [(2, "partial", 0 if empty else 3)]
+    assert [it.iteration for it in manager.checkpoints()] == [1, 3]
+    assert not killed.exists()
+
+
+def test_unfinished_writes_of_older_starts_are_removed_and_those_of_newer_ones_are_not(tmp_path: Path) -> None:
+    """Claims and notes that a killed job was writing go; a claim that may just be coming, and metrics, stay."""
+    with CheckpointManager(tmp_path, {"a": 1}) as manager:
+        manager.save(1, block=True)
+        (kept,) = tmp_path.glob("ckpt-*")
+        gone = [
+            _leave(tmp_path / "incarnations" / "000001-0123456789ab.json"),
+            _leave(tmp_path / "incarnations" / "000001-0123456789ab.resumed.json"),
+            _leave(next((tmp_path / "incarnations").glob("*.json"))),
+            _leave(kept / "manifest.json"),
+            _leave(kept / "rank-00000.safetensors"),
+        ]
+        stays = [
+            _leave(tmp_path / "incarnations" / "000009-0123456789ab.json"),
+            _leave(kept / "metrics-000000-0a1b2c3d4e5f.json"),
+            _leave(tmp_path / "notes.txt"),
+        ]
+    with CheckpointManager(tmp_path, {"a": 1}, retention=Retention(keep_last=2)) as manager:
+        manager.restore()
+        manager.save(2)
+
+    assert [it.exists() for it in gone] == [False] * len(gone)
+    assert [it.exists() for it in stays] == [True] * len(stays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -115,16 +116,27 @@ def test_a_faulty_storage_is_dead_after_the_crash(tmp_path: Path, *, half_writte
     assert LocalStorage(tmp_path).list() == {"first": 4, **({"second": 2} if half_written else {})}
 
 
-def test_leftovers_of_an_interrupted_write_are_not_listed_and_go_with_their_folder(tmp_path: Path) -> None:
-    """A process that dies in a write leaves a temporary file that no listing shows."""
+def test_leftovers_of_a_killed_write_are_listed_and_go_with_their_folder(tmp_path: Path) -> None:
+    """A process that dies in a write leaves a temporary file, whose name says of what, or an empty folder."""
     storage = LocalStorage(tmp_path)
-    storage.write("folder/object", [b"x"], 1)
-    (tmp_path / "folder" / ".tmp-0123").write_bytes(b"half")
+
+    def die() -> Iterator[bytes]:
+        yield b"half"
+        os._exit(0)
+
+    if (child := os.fork()) == 0:
+        storage.write("folder/object", die(), 8)
+    os.waitpid(child, 0)
+    (tmp_path / "empty").mkdir()
 
     listed = storage.list()
-    storage.delete_folder("folder")
+    for folder in ("folder", "empty"):
+        storage.delete_folder(folder)
 
-    assert listed == {"folder/object": 1}
+    assert {re.sub("[0-9a-f]{32}", "UNIQUE", key): size for key, size in listed.items()} == {
+        "folder/.tmp-UNIQUE-object": 4,
+        "empty/.tmp-": 0,
+    }
     assert list(tmp_path.iterdir()) == []
 
 

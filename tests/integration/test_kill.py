@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resumable_sched.checkpoint import load
+from resumable_sched.checkpoint import CheckpointManager, Retention, load
 from resumable_sched.errors import IncompleteCheckpointError
 from tests.integration.killable import make_state, step_of
 
@@ -78,6 +78,12 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(
         reached = step
 
     assert reached > KILLS, "the jobs were killed before they could save anything"
+    with CheckpointManager(tmp_path / "run", state, retention=Retention(keep_last=2)) as manager:
+        manager.restore()
+        manager.save(step_of(state) + 1)
+    kept = {it.save_id for it in manager.checkpoints()}
+    assert [name for _, _, names in os.walk(tmp_path / "run") for name in names if name.startswith(".tmp-")] == []
+    assert {path.name.split("-", 2)[2] for path in (tmp_path / "run").glob("ckpt-*")} == kept
 
 
 def test_a_killed_first_job_leaves_nothing_or_a_whole_checkpoint(server: subprocess.Popen[str], tmp_path: Path) -> None:
