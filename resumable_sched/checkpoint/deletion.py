@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from resumable_sched.checkpoint.catalog import metrics_of
@@ -19,15 +20,19 @@ from resumable_sched.checkpoint.manifest import (
 from resumable_sched.checkpoint.retention import Candidate, Retention
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from resumable_sched.checkpoint.storage import Storage
 
 __all__ = ["retire"]
 
+_log = logging.getLogger(__name__)
+
 
 def retire(storage: Storage, newest: Folder, retention: Retention) -> None:
     """Delete what need not be kept and what died jobs have left; manifests first, so that nothing is half there.
+
+    What cannot be deleted is logged, and the rest is deleted all the same.
 
     Args:
         storage: Where.
@@ -46,20 +51,51 @@ def retire(storage: Storage, newest: Folder, retention: Retention) -> None:
     ]
     left_behind = [it for it in view.folders if not it.committed and it.order < newest.order]
     doomed = [it for it in (*retention.doomed(candidates), *left_behind) if it != newest]
-    for folder in doomed:
-        require_newest(storage, newest.claim)
-        storage.delete(f"{folder.name}/{MANIFEST}")
-        storage.delete_folder(folder.name)
-    oldest = min(claim_order(it.claim) for it in (newest, *view.folders) if it not in doomed)
+    deletion = _Deletion(storage, newest.claim)
+    gone = [it for it in doomed if deletion.of_folder(it)]
+    oldest = min(claim_order(it.claim) for it in (newest, *view.folders) if it not in gone)
     for claim in view.claims:
         # A claim of which nothing is left decides nothing any more: newer ones outrank it.
         if claim_order(claim) < oldest:
-            require_newest(storage, newest.claim)
-            storage.delete(f"{INCARNATIONS}/{claim}.json")
-            storage.delete(f"{INCARNATIONS}/{claim}.resumed.json")
-    for key in _leftovers(view, newest.claim):
-        require_newest(storage, newest.claim)
-        storage.delete(key)
+            deletion.of_objects(f"{INCARNATIONS}/{claim}.json", f"{INCARNATIONS}/{claim}.resumed.json")
+    deletion.of_objects(*_leftovers(view, newest.claim))
+    if deletion.failed:
+        # The checkpoint is committed, and that is what the caller asked for.
+        _log.error(
+            "%s could not be deleted from %s; the next save tries again.",
+            ", ".join(deletion.failed),
+            storage.url,
+            exc_info=next(iter(deletion.failed.values())),
+        )
+
+
+class _Deletion:
+    """Deletions one after the other, each only while nobody has taken over, and none stopped by one that fails."""
+
+    def __init__(self, storage: Storage, claim: str) -> None:
+        self._storage = storage
+        self._claim = claim
+        self.failed: dict[str, Exception] = {}
+        """Why, by name of a folder or an object."""
+
+    def of_folder(self, folder: Folder) -> bool:
+        """Delete a checkpoint, its manifest first, and return whether it is gone."""
+        self._attempt(f"{folder.name}/{MANIFEST}", self._storage.delete)
+        if f"{folder.name}/{MANIFEST}" not in self.failed:
+            self._attempt(folder.name, self._storage.delete_folder)
+        return not self.failed.keys() & {folder.name, f"{folder.name}/{MANIFEST}"}
+
+    def of_objects(self, *keys: str) -> None:
+        """Delete some objects."""
+        for key in keys:
+            self._attempt(key, self._storage.delete)
+
+    def _attempt(self, name: str, delete: Callable[[str], None]) -> None:
+        require_newest(self._storage, self._claim)
+        try:
+            delete(name)
+        except Exception as error:  # noqa: BLE001 - such as no permission for one folder; the others must go still
+            self.failed[name] = error
 
 
 def _leftovers(view: Survey, mine: str) -> list[str]:

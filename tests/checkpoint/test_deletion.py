@@ -35,6 +35,37 @@ def test_a_retention_that_fails_does_not_fail_the_save(tmp_path: Path, caplog: p
     assert [it.iteration for it in manager.checkpoints()] == [3]
 
 
+@pytest.mark.parametrize("part", ["manifest.json", "folder"])
+def test_a_checkpoint_that_cannot_be_deleted_does_not_keep_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    """All others go; the log says once per save which one stays, and when it can be deleted it is."""
+    storage = Interposed(LocalStorage(tmp_path), lambda _: None)
+    delete, delete_folder = storage.delete, storage.delete_folder
+
+    def refuse(key: str) -> None:
+        if key.startswith("ckpt-000000000001-"):
+            raise PermissionError(1, "Operation not permitted", key)
+        (delete if key.endswith(".json") else delete_folder)(key)
+
+    if part == "folder":
+        storage.delete_folder = refuse
+    else:
+        storage.delete = refuse
+    with CheckpointManager(storage, {"a": 1}, retention=Retention(keep_last=1), asynchronous=False) as manager:
+        for iteration in range(1, 6):
+            manager.save(iteration)
+        stays = [(it.iteration, it.status) for it in manager.checkpoints()]
+        messages = [record.getMessage() for record in caplog.records]
+        storage.delete, storage.delete_folder = delete, delete_folder
+        manager.save(6)
+
+    assert stays == [(1, "complete" if part == "manifest.json" else "partial"), (5, "complete")]
+    assert len(messages) == 4
+    assert all("ckpt-000000000001-" in it and "could not be deleted" in it for it in messages)
+    assert [it.iteration for it in manager.checkpoints()] == [6]
+
+
 def _leave(path: Path, size: int = 3) -> Path:
     """Leave what a process leaves that is killed while it writes *path*."""
     path.parent.mkdir(exist_ok=True)
@@ -69,10 +100,11 @@ def test_unfinished_writes_of_older_starts_are_removed_and_those_of_newer_ones_a
     with CheckpointManager(tmp_path, {"a": 1}) as manager:
         manager.save(1, block=True)
         (kept,) = tmp_path.glob("ckpt-*")
+        (claim,) = tmp_path.glob("incarnations/*")
         gone = [
             _leave(tmp_path / "incarnations" / "000001-0123456789ab.json"),
             _leave(tmp_path / "incarnations" / "000001-0123456789ab.resumed.json"),
-            _leave(next((tmp_path / "incarnations").glob("*.json"))),
+            _leave(claim),
             _leave(kept / "manifest.json"),
             _leave(kept / "rank-00000.safetensors"),
         ]
