@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,33 @@ from resumable_sched.checkpoint.manifest import (
     survey,
 )
 from resumable_sched.checkpoint.retention import Candidate, Retention
+from resumable_sched.errors import CorruptCheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from resumable_sched.checkpoint.storage import Storage
 
-__all__ = ["retire"]
+__all__ = ["give_back", "retire"]
 
 _log = logging.getLogger(__name__)
+
+
+def give_back(storage: Storage, folder: Folder) -> None:
+    """Delete the shards of a checkpoint whose manifest could not be written; on a full disk the next save needs room.
+
+    A manifest that reads back is a commit, whatever the error was, and stays.
+
+    Raises:
+        FencedError: If a newer start of the job has taken over; nothing is deleted then.
+    """
+    with contextlib.suppress(OSError):
+        require_newest(storage, folder.claim)
+        try:
+            read_manifest(storage, folder)
+        except (FileNotFoundError, CorruptCheckpointError):
+            storage.delete(f"{folder.name}/{MANIFEST}")
+            storage.delete_folder(folder.name)
 
 
 def retire(storage: Storage, newest: Folder, retention: Retention) -> None:

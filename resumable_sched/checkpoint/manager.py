@@ -25,7 +25,7 @@ from resumable_sched.checkpoint.catalog import (
     plain_metrics,
     record_metrics,
 )
-from resumable_sched.checkpoint.deletion import retire
+from resumable_sched.checkpoint.deletion import give_back, retire
 from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest, write_note
 from resumable_sched.checkpoint.manifest import Folder, save_manifest, survey
 from resumable_sched.checkpoint.objects import adapt
@@ -218,16 +218,7 @@ class CheckpointManager:
                     self._storage.delete_folder(folder.name)
             raise
 
-        def commit() -> bytes:
-            reports = [msgspec.json.decode(reply, type=Report) for reply in replies]
-            manifest = assemble(folder, prepared, reports, parent=self._parent, resumed=self._resumed)
-            require_newest(self._storage, folder.claim)
-            save_manifest(self._storage, folder, manifest)
-            # A job that claimed before the manifest was there may not have seen it, and goes on from an older one.
-            require_newest(self._storage, folder.claim)
-            return b""
-
-        from_rank_zero(ranks, commit)
+        from_rank_zero(ranks, partial(self._commit, folder, prepared, replies))
         self._parent = folder.save_id
         if ranks.rank == 0 and self._retention is not None:
             try:
@@ -235,6 +226,20 @@ class CheckpointManager:
             except Exception:  # noqa: BLE001 - any error raised on rank 0 alone leaves the others waiting for it
                 # The checkpoint is committed, and that is what the caller asked for; the next save tries again.
                 _log.exception("Old checkpoints of %s could not be deleted.", self.url)
+
+    def _commit(self, folder: Folder, prepared: Prepared, replies: list[bytes]) -> bytes:
+        reports = [msgspec.json.decode(reply, type=Report) for reply in replies]
+        manifest = assemble(folder, prepared, reports, parent=self._parent, resumed=self._resumed)
+        require_newest(self._storage, folder.claim)
+        try:
+            save_manifest(self._storage, folder, manifest)
+        except OSError as error:
+            if not isinstance(error, (TimeoutError, ConnectionError)):  # then it may still arrive
+                give_back(self._storage, folder)
+            raise
+        # A job that claimed before the manifest was there may not have seen it, and goes on from an older one.
+        require_newest(self._storage, folder.claim)
+        return b""
 
     def restore(
         self, iteration: int | None = None, *, strict: bool = True, only: Iterable[str] | None = None

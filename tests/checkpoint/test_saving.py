@@ -13,15 +13,18 @@ import pytest
 import torch
 
 from resumable_sched.checkpoint import CheckpointManager, LocalStorage, Retention, load
-from resumable_sched.errors import IncompleteCheckpointError
+from resumable_sched.checkpoint.lineage import claim_url
+from resumable_sched.errors import FencedError, IncompleteCheckpointError
 from resumable_sched.testing import FaultyStorage, SimulatedCrash
 from tests.checkpoint.exact import bits
 from tests.checkpoint.interposed import Interposed, fail_on_second, wait_for
 from tests.checkpoint.states import OneParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from resumable_sched.checkpoint.storage import Buffer
 
 
 @pytest.mark.parametrize("kind", [".safetensors", "manifest.json"])
@@ -69,6 +72,75 @@ def test_a_shard_that_could_not_be_written_gives_its_room_back(tmp_path: Path) -
 
     assert {it.iteration for it in manager.checkpoints()} == {1}
     assert len(list(tmp_path.glob("ckpt-*"))) == 1
+
+
+@pytest.mark.parametrize("half_written", [False, True])
+def test_a_manifest_that_does_not_fit_gives_the_room_of_its_shards_back(tmp_path: Path, *, half_written: bool) -> None:
+    """Where the disk is full at the very end, nothing of the save is left, and one that fits succeeds."""
+    manager = CheckpointManager(
+        storage := Interposed(LocalStorage(tmp_path), fail_on_second("manifest.json")), {"a": 1}, asynchronous=False
+    )
+    manager.save(1)
+    if half_written:  # as fsspec's local files do
+        storage.before_write = _after_half_a_manifest(tmp_path, storage.before_write)
+    with pytest.raises(OSError, match="No space left"):
+        manager.save(2)
+
+    assert [path.name.rpartition("-")[2] for path in tmp_path.glob("ckpt-*")] == ["0001"]
+    manager.save(3)
+    manager.close()
+    assert [(it.iteration, it.status) for it in manager.checkpoints()] == [(1, "complete"), (3, "complete")]
+
+
+def _after_half_a_manifest(root: Path, hook: Callable[[str], None]) -> Callable[[str], None]:
+    def leave(key: str) -> None:
+        if key.endswith("-0002/manifest.json"):
+            (root / key).write_bytes(b"{")
+        hook(key)
+
+    return leave
+
+
+@pytest.mark.parametrize(
+    ("error", "arrives", "stays"),
+    [(OSError(5, "I/O error"), True, True), (TimeoutError(), False, True), (OSError(5, "I/O error"), False, False)],
+)
+def test_a_manifest_that_is_there_or_may_still_come_keeps_its_shards(
+    tmp_path: Path, error: OSError, *, arrives: bool, stays: bool
+) -> None:
+    """An error after the manifest was written, or an answer that was lost, is no reason to delete what it refers to."""
+    storage = Interposed(LocalStorage(tmp_path), lambda _: None)
+    write = storage._storage.write
+
+    def fail_after(key: str, parts: Iterable[Buffer], size: int) -> None:
+        if arrives or not key.endswith("manifest.json"):
+            write(key, parts, size)
+        if key.endswith("manifest.json"):
+            raise error
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(storage._storage, "write", fail_after)
+        with CheckpointManager(storage, {"a": 1}, asynchronous=False) as manager, pytest.raises(type(error)):
+            manager.save(1)
+
+    found = [it.status for it in manager.checkpoints()]
+    assert found == ([] if not stays else ["complete"] if arrives else ["partial"])
+
+
+def test_a_replaced_job_whose_manifest_fails_deletes_nothing(tmp_path: Path) -> None:
+    """If a newer start claims meanwhile, the failed save is fenced and its files are left to that start."""
+    storage = Interposed(LocalStorage(tmp_path), lambda _: None)
+
+    def replaced(key: str) -> None:
+        if key.endswith("manifest.json"):
+            claim_url(LocalStorage(tmp_path))
+            raise OSError(28, "No space left on device")
+
+    storage.before_write = replaced
+    with CheckpointManager(storage, {"a": 1}, asynchronous=False) as manager, pytest.raises(FencedError):
+        manager.save(1)
+
+    assert [it.status for it in manager.checkpoints()] == ["partial"]
 
 
 def test_the_training_may_change_everything_while_a_checkpoint_is_written(tmp_path: Path) -> None:
