@@ -202,7 +202,12 @@ class _Optimizer:
 
     def collect(self) -> Collected:
         tree, tensors = flatten(self._optimizer.state_dict(), self._name)
-        return Collected({"type": type(self._optimizer).__qualname__, "state": tree}, tensors)
+        # A fresh optimizer has no state whose shapes could be compared with what was saved, but it has parameters.
+        content = {"type": type(self._optimizer).__qualname__, "shapes": self._shapes(), "state": tree}
+        return Collected(content, tensors)
+
+    def _shapes(self) -> list[list[list[int]]]:
+        return [[list(it.shape) for it in group["params"]] for group in self._optimizer.param_groups]
 
     def live(self) -> Mapping[str, torch.Tensor]:
         return self.collect().tensors
@@ -216,6 +221,9 @@ class _Optimizer:
         sizes = [[len(group["params"]) for group in groups] for groups in (saved, here)]
         if sizes[0] != sizes[1]:
             return Fit(wrong=[f"{name} was saved with param groups of {sizes[0]} parameters, but has {sizes[1]} here"])
+        if wrong := list(_other_parameters(name, tree.get("shapes"), self._shapes())):
+            wrong[-1] += "; build the optimizer over the same parameters in the same order"
+            return Fit(wrong=wrong)
         changed = [
             f"{name}.param_groups[{index}][{key!r}] was {before!r} and is built as {now!r}"
             for index, pair in enumerate(zip(saved, here, strict=True))
@@ -232,6 +240,15 @@ class _Optimizer:
                 loaded = entry.get(key)
                 if isinstance(value, torch.Tensor) and isinstance(loaded, torch.Tensor) and loaded.dtype != value.dtype:
                     entry[key] = value.to(loaded.device)
+
+
+def _other_parameters(name: str, saved: list[list[list[int]]] | None, here: list[list[list[int]]]) -> Iterator[str]:
+    """Yield a sentence for each parameter that has another shape than the one whose state was saved."""
+    for index, groups in enumerate(zip(saved or here, here, strict=True)):  # early checkpoints do not have the shapes
+        for number, (before, now) in enumerate(zip(*groups, strict=True)):
+            if before != now:
+                what = f"parameter {number} of {name}.param_groups[{index}]"
+                yield f"{what} was saved with shape {before}, but has shape {now} here"
 
 
 def _changed_settings(saved: JSON, here: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:

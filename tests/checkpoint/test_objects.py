@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from resumable_sched.checkpoint import CheckpointManager, load
+from resumable_sched.checkpoint.envelope import seal, unseal
+from resumable_sched.checkpoint.manifest import Manifest
 from resumable_sched.distributed import RNGState
 from resumable_sched.errors import StateFormatError, StateMismatchError
 from tests.checkpoint.exact import bits
@@ -68,6 +70,50 @@ def test_optimizers_are_restored_fresh_or_stepped(tmp_path: Path, *, stepped: bo
     load(tmp_path, {"optimizer": target.optimizer})
 
     assert bits(target.optimizer.state_dict()) == bits(saved.optimizer.state_dict())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("stepped", [False, True])
+def test_an_optimizer_over_other_parameters_is_refused_before_anything_is_touched(
+    tmp_path: Path, *, stepped: bool, momentum: float
+) -> None:
+    """Another order shows in the shapes, also where the target, or what was saved, has no state of its own yet."""
+
+    def build(*, swapped: bool = False) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        model = torch.nn.Linear(3, 1)
+        parameters = list(model.parameters())
+        return model, torch.optim.SGD(parameters[::-1] if swapped else parameters, lr=0.1, momentum=momentum)
+
+    model, optimizer = build()
+    if stepped:
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    with CheckpointManager(tmp_path, {"optimizer": optimizer, "model": model}) as manager:
+        manager.save(0)
+    other, swapped = build(swapped=True)
+    before = bits([dict(other.state_dict()), swapped.state_dict()])
+
+    says = r"parameter 0 of optimizer.param_groups\[0\] was saved with shape \[1, 3\], but has shape \[1\] here"
+    with pytest.raises(StateMismatchError, match=says):
+        load(tmp_path, {"optimizer": swapped, "model": other})
+
+    assert bits([dict(other.state_dict()), swapped.state_dict()]) == before
+
+
+def test_a_checkpoint_without_the_shapes_of_an_optimizer_is_restored(tmp_path: Path) -> None:
+    """Those that were written before the shapes were kept are still good."""
+    run, again = Run(), Run(seed=1)
+    run.train(1)
+    with CheckpointManager(tmp_path, {"optimizer": run.optimizer}) as manager:
+        manager.save(0)
+    (path,) = tmp_path.glob("ckpt-*/manifest.json")
+    manifest = unseal("manifest.json", "manifest", path.read_bytes(), Manifest)
+    del manifest.state["optimizer"]["shapes"]
+    path.write_bytes(seal("manifest", manifest))
+
+    load(tmp_path, {"optimizer": again.optimizer})
+
+    assert bits(again.optimizer.state_dict()) == bits(run.optimizer.state_dict())
 
 
 def test_tensor_learning_rates_are_restored(tmp_path: Path) -> None:
