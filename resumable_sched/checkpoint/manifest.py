@@ -65,6 +65,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The JSON tree of each object that all ranks share."""
     rank_state: list[dict[str, Any]]
     """The JSON trees of the objects that each rank has for itself, by rank."""
+    kinds: dict[str, tuple[str, str]] = {}
+    """By object: what it is (see `Adapter`), and its class, for people; early checkpoints lack them."""
     metrics: dict[str, Any]
     summaries: dict[str, Any]
     software: dict[str, str]

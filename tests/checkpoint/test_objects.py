@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from tests.checkpoint.exact import bits
 from tests.checkpoint.states import Awkward, OneParameter, Run, small_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 
@@ -106,10 +107,7 @@ def test_a_checkpoint_without_the_shapes_of_an_optimizer_is_restored(tmp_path: P
     run.train(1)
     with CheckpointManager(tmp_path, {"optimizer": run.optimizer}) as manager:
         manager.save(0)
-    (path,) = tmp_path.glob("ckpt-*/manifest.json")
-    manifest = unseal("manifest.json", "manifest", path.read_bytes(), Manifest)
-    del manifest.state["optimizer"]["shapes"]
-    path.write_bytes(seal("manifest", manifest))
+    _rewrite(tmp_path, lambda manifest: manifest.state["optimizer"].pop("shapes"))
 
     load(tmp_path, {"optimizer": again.optimizer})
 
@@ -230,6 +228,68 @@ def test_what_does_not_fit_is_refused_before_anything_is_touched(
             manager.restore(strict=strict)
 
     assert bits([dict(state["a"].state_dict()), dict(state["model"].state_dict()), state["n"]]) == before
+
+
+def _parameters() -> list[torch.nn.Parameter]:
+    return [torch.nn.Parameter(torch.zeros(2))]
+
+
+_KINDS: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "module": (lambda: torch.nn.Linear(1, 1), "a module", "Linear"),
+    "optimizer": (lambda: torch.optim.SGD(_parameters(), lr=0.1), "an optimizer", "SGD"),
+    "object": (lambda: torch.amp.GradScaler("cpu"), "an object with a state_dict()", "GradScaler"),
+    "generators": (RNGState, "an object with a state_dict()", "RNGState"),
+    "number": (lambda: 5, "a plain value", "int"),
+    "nothing": (lambda: None, "a plain value", "NoneType"),
+    "look-alike": (lambda: {"state": {}, "versions": {}, "type": "SGD"}, "a plain value", "dict"),
+}
+_PAIRS = [pair for pair in itertools.permutations(_KINDS, 2) if _KINDS[pair[0]][1] != _KINDS[pair[1]][1]]
+
+
+def _refused(root: Path, live: str, says: str) -> None:
+    """Check that it cannot be loaded, not even with strict=False, and that nothing is touched."""
+    now, kind, class_name = _KINDS[live]
+    state = {"a": OneParameter(torch.ones(4)), "x": now()}
+
+    with pytest.raises(StateMismatchError) as caught:
+        load(root, state, strict=False)
+
+    assert f'state["x"] was saved as {says}' in str(caught.value)
+    assert f", but is {kind} ({class_name}) here" in str(caught.value)
+    assert torch.equal(state["a"].state_dict()["w"], torch.ones(4))
+    assert type(state["x"]) is type(now())
+
+
+@pytest.mark.parametrize(("saved", "live"), _PAIRS)
+def test_an_object_of_another_kind_is_refused_before_anything_is_touched(tmp_path: Path, saved: str, live: str) -> None:
+    """The error names the object and both kinds."""
+    was, kind, class_name = _KINDS[saved]
+    with CheckpointManager(tmp_path, {"a": OneParameter(torch.zeros(4)), "x": was()}) as manager:
+        manager.save(0)
+
+    _refused(tmp_path, live, f"{kind} ({class_name})")
+
+
+@pytest.mark.parametrize(
+    ("saved", "live"), [pair for pair in _PAIRS if pair[1] in ("module", "optimizer") and pair[0] != "look-alike"]
+)
+def test_a_checkpoint_without_kinds_is_refused_where_its_content_shows_them(
+    tmp_path: Path, saved: str, live: str
+) -> None:
+    """In those that were written before kinds were kept, what is no module's or optimizer's state is seen as such."""
+    with CheckpointManager(tmp_path, {"a": OneParameter(torch.zeros(4)), "x": _KINDS[saved][0]()}) as manager:
+        manager.save(0)
+    _rewrite(tmp_path, lambda manifest: manifest.kinds.clear())
+
+    _refused(tmp_path, live, "something else")
+
+
+def _rewrite(root: Path, change: Callable[[Manifest], object]) -> None:
+    """Change the manifest of the only checkpoint."""
+    (path,) = root.glob("ckpt-*/manifest.json")
+    manifest = unseal("manifest.json", "manifest", path.read_bytes(), Manifest)
+    change(manifest)
+    path.write_bytes(seal("manifest", manifest))
 
 
 def test_an_objects_own_check_runs_before_anything_is_touched(tmp_path: Path) -> None:
