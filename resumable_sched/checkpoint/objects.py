@@ -332,7 +332,7 @@ class _Stateful:
     def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
         if callable(check := getattr(self._value, "check_state_dict", None)):
             shapes = {name: records[name] for name in tensor_names(tree)}
-            blank = {name: torch.zeros(it.shape, dtype=dtype_of(it.dtype)) for name, it in shapes.items()}
+            blank = {name: torch.zeros(it.shape, dtype=dtype_of(it.dtype), device="cpu") for name, it in shapes.items()}
             check(unflatten(tree, blank))
         return Fit()
 

@@ -260,7 +260,7 @@ class _Attempt:
         record = self.manifest.tensors[key]
         if live is not None:
             self.dirty.add(key)
-        target = torch.empty(record.shape, dtype=dtype_of(record.dtype)) if live is None else live
+        target = torch.empty(record.shape, dtype=dtype_of(record.dtype), device="cpu") if live is None else live
         for chunk in record.chunks:
             read_chunk(self.storage, self.folder.name, chunk, _narrow(target, chunk.start, chunk.shape))
         return target

@@ -95,7 +95,7 @@ class HostCopy:
     """Memory that a shard's data is copied into, kept from save to save: fresh memory costs ten times the copy."""
 
     def __init__(self) -> None:
-        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._memory = torch.empty(0, dtype=torch.uint8, device="cpu")
         self._events: list[torch.cuda.Event] = []
 
     def fill(self, layout: Layout, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -106,7 +106,7 @@ class HostCopy:
         """
         devices = {tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"}
         if len(self._memory) < layout.data_size or (devices and not self._memory.is_pinned()):
-            self._memory = torch.empty(layout.data_size, dtype=torch.uint8, pin_memory=bool(devices))
+            self._memory = torch.empty(layout.data_size, dtype=torch.uint8, device="cpu", pin_memory=bool(devices))
         with torch.no_grad():
             for piece, offset in layout.places:
                 target = self._memory[offset : offset + piece.nbytes].view(piece.spec.dtype).view(piece.shape)

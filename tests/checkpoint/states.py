@@ -56,8 +56,7 @@ class Run:
 
     def bits(self) -> Any:
         """Return what is equal if two runs are the same bit for bit."""
-        states = {name: it.state_dict() for name, it in self.state.items() if name != "step"}
-        return bits([self.state["step"], *(dict(it) for it in states.values())])
+        return bits([dict(it.state_dict()) if hasattr(it, "state_dict") else it for it in self.state.values()])
 
 
 def seed_everything(seed: int) -> None:

@@ -151,6 +151,28 @@ def test_optimizer_state_keeps_its_own_dtype(tmp_path: Path, *, fresh: bool) -> 
     assert bits(target.state_dict()) == bits(saved.state_dict())
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("stepped", [False, True])
+def test_another_default_device_changes_nothing(tmp_path: Path, *, asynchronous: bool, stepped: bool) -> None:
+    """Under ``torch.set_default_device`` what is copied and read lands in host memory still."""
+    saved, target = Run(), Run(seed=1)
+    saved.train(2)
+    target.train(stepped)
+    strided = torch.arange(8.0).view(2, 4).t()  # neither is copied, nor read into, as it lies in memory
+    for run, values in ((saved, strided), (target, torch.zeros(2, 4).t())):
+        run.state |= {"value": values, "odd": OneParameter(values), "array": np.ones(2)}
+
+    torch.set_default_device("meta")
+    try:
+        with CheckpointManager(tmp_path, saved.state, asynchronous=asynchronous) as manager:
+            manager.save(2)
+        load(tmp_path, target.state)
+    finally:
+        torch.set_default_device(None)
+
+    assert target.bits() == saved.bits()
+
+
 def test_names_are_stored_without_the_wrappers_of_compilation(tmp_path: Path) -> None:
     """A compiled model, or one compiled inside, saves and loads as the plain one does, in both directions."""
     plain = small_model()

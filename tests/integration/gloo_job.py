@@ -128,6 +128,18 @@ def one_shot_calls_share_their_sockets(root: Path) -> None:
     assert counts[1:] == counts[:1] * 4, counts
 
 
+def another_default_device_changes_nothing() -> None:
+    """Exchange messages where new tensors are elsewhere, as with ``torch.set_default_device("cuda")``."""
+    ranks = current_ranks()
+    torch.set_default_device("meta")
+    try:
+        assert ranks.all_gather(b"%d" % ranks.rank) == [b"0", b"1"]
+        assert ranks.broadcast(b"%d" % ranks.rank) == b"0"
+        assert ranks.start_any(ranks.rank == 1).result()
+    finally:
+        torch.set_default_device(None)
+
+
 def main() -> None:
     """Join the group that the environment describes, and run everything."""
     torch.set_num_threads(1)
@@ -135,6 +147,7 @@ def main() -> None:
     ranks_behave()
     ddp_resumes(Path(sys.argv[1]) / "run")
     one_shot_calls_share_their_sockets(Path(sys.argv[1]) / "group")
+    another_default_device_changes_nothing()
     dist.destroy_process_group()
 
 
