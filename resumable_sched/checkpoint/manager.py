@@ -168,7 +168,7 @@ class CheckpointManager:
         save = Save(folder.iteration)
         finish = partial(self._write_and_commit, folder, prepared, self._stage(prepared))
         if self._asynchronous:
-            self._writer.start(save, finish)
+            self._writer.start(save, finish, partial(self._write_and_commit, folder, prepared))
         else:
             save.run(finish)
         if block or not self._asynchronous:

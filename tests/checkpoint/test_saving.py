@@ -143,6 +143,30 @@ def test_a_replaced_job_whose_manifest_fails_deletes_nothing(tmp_path: Path) -> 
     assert [it.status for it in manager.checkpoints()] == ["partial"]
 
 
+def test_a_writer_that_cannot_be_started_is_an_error_of_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system gives no thread, the handle and the next call say so; nothing hangs, and later saves go on."""
+    with CheckpointManager(tmp_path, {"a": 1}) as manager:
+        manager.save(1)
+        manager.wait()
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", _no_thread)
+            handle = manager.save(2)
+
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            handle.wait(timeout=10)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            manager.save(3)
+        manager.save(4)
+
+    assert [it.iteration for it in manager.checkpoints()] == [1, 4]
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_the_training_may_change_everything_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     """The checkpoint has the values of the call, although tensors and containers change before a byte is written."""
     go = threading.Event()
