@@ -155,7 +155,7 @@ class CheckpointManager:
             FencedError: If a newer start of the job has taken over the URL.
             Exception: Whatever stopped the save before this one.
             ValueError: If *iteration* is not usable.
-            TypeError: If a metric is not a number.
+            TypeError: If a metric is not a number, or a ``summary()`` has a tensor.
         """
         self._require_writable()
         self._writer.settle()
@@ -180,7 +180,7 @@ class CheckpointManager:
         value = _require_iteration(iteration)
         summaries = self._summaries()
         _require_position(value, summaries)
-        trees = {name: flatten(summary, name, "summary")[0] for name, summary in summaries.items()}
+        trees = {name: _summary_tree(name, summary) for name, summary in summaries.items()}
         return About(value, flatten(plain_metrics(metrics), "metrics")[0], trees)
 
     def _summaries(self) -> dict[str, Any]:
@@ -446,13 +446,24 @@ def _require_known(names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
     return wanted
 
 
+def _summary_tree(name: str, summary: object) -> Any:  # noqa: ANN401 - JSON
+    tree, tensors = flatten(summary, name, "summary")
+    if tensors:  # it would be stored with the state, and be read before anything could be listed
+        raise TypeError(
+            f'`summary()` of state["{name}"] must give plain values for people to read, but has the tensor or array '
+            f"{next(iter(tensors))} instead. Give its numbers, as tolist() does."
+        )
+    return tree
+
+
 def _require_position(iteration: int, summaries: Mapping[str, Any]) -> None:
     """Check the number that the caller gives against what the schedule has counted."""
     for name, summary in summaries.items():
         position = summary.get("position") if isinstance(summary, dict) else None
-        if isinstance(position, dict) and position.get("iteration", iteration) != iteration:
+        counted = position.get("iteration") if isinstance(position, dict) else None
+        if isinstance(counted, int) and counted != iteration:
             raise ValueError(
-                f'`iteration` must be that of state["{name}"], {position["iteration"]}, but is {iteration} instead. '
+                f'`iteration` must be that of state["{name}"], {counted}, but is {iteration} instead. '
                 "Is its step() called after every optimizer update?"
             )
 

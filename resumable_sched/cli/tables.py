@@ -83,9 +83,8 @@ def print_checkpoints(console: Console, url: str, found: Sequence[Checkpoint]) -
             f"[{_COLORS[it.status]}]{status}[/]",
             human_size(it.size),
             human_age(it.created),
-            escape(
-                _position(it.summaries).partition(", ")[2].replace(", ", "\n")
-            ),  # the iteration has a column of its own
+            # The iteration has a column of its own.
+            escape(_position(it.summaries, without="iteration").replace(", ", "\n")),
             escape(_values(it.summaries).replace(", ", "\n")),
             escape(_pairs(it.metrics)),
         ]
@@ -100,21 +99,31 @@ def print_checkpoints(console: Console, url: str, found: Sequence[Checkpoint]) -
         console.print("left: of a branch that a restore of an older one left, or of a job that had been replaced.")
 
 
-def _position(summaries: Mapping[str, Any]) -> str:
-    found = [it["position"] for it in summaries.values() if isinstance(it, dict) and "position" in it]
-    return "; ".join(", ".join(_place(*item) for item in it.items() if item[1]) for it in found)
+def _position(summaries: Mapping[str, Any], *, without: str = "") -> str:
+    texts = []
+    for found in _found(summaries, "position"):
+        if isinstance(found, dict):
+            texts.append(", ".join(_place(*item) for item in found.items() if item[1] and item[0] != without))
+        else:
+            texts.append(_number(found))
+    return "; ".join(texts)
 
 
-def _place(name: str, value: int) -> str:
-    return f"{value:,} {name}" if name in ("samples", "tokens") else f"{name.replace('_', ' ')} {value:,}"
+def _place(name: object, value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else _number(value)
+    return f"{text} {name}" if name in ("samples", "tokens") else f"{str(name).replace('_', ' ')} {text}"
 
 
 def _values(summaries: Mapping[str, Any]) -> str:
-    found = [it["values"] for it in summaries.values() if isinstance(it, dict) and "values" in it]
-    return "; ".join(_pairs(it) for it in found)
+    return "; ".join(_pairs(it) if isinstance(it, dict) else _number(it) for it in _found(summaries, "values"))
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _found(summaries: Mapping[str, Any], name: str) -> list[Any]:
+    """Return what the objects say under *name*: those of schedules have a known form, those of users have any."""
+    return [it[name] for it in summaries.values() if isinstance(it, dict) and name in it]
+
+
+def _pairs(values: Mapping[Any, Any]) -> str:
     return ", ".join(f"{name} {_number(value)}" for name, value in values.items())
 
 

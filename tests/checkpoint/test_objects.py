@@ -360,6 +360,21 @@ def test_summaries_are_listed(tmp_path: Path) -> None:
         assert manager.checkpoints()[0].summaries == {"schedule": {"position": (1, 2), "values": [0.1]}}
 
 
+@pytest.mark.parametrize("value", [torch.ones(2), np.ones(2), [torch.ones(())]])
+def test_a_summary_with_tensors_is_refused_before_a_byte_is_written(tmp_path: Path, value: Any) -> None:
+    """It is for people, and is read with the listing; the error names the object and the place."""
+
+    class Told(Awkward):
+        def summary(self) -> dict[str, Any]:
+            return {"norm": value}
+
+    with CheckpointManager(tmp_path, {"own": Told()}) as manager:  # noqa: SIM117
+        with pytest.raises(TypeError, match=r'`summary\(\)` of state\["own"\] must give plain .* own/summary/norm'):
+            manager.save(1)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_generators_are_set_last(tmp_path: Path) -> None:
     """An object that draws while it is loaded does not move a generator that was restored, wherever it stands."""
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,6 +93,49 @@ def test_show_tells_all_about_the_newest_or_a_given_one(url: Path) -> None:
     content = json.loads(run("show", url, 10, "--json").stdout)
     assert [it["name"] for it in content["tensors"]] == ["model/bias", "model/weight"]
     assert {it["name"]: it["bytes"] for it in content["objects"]} == {"model": 32, "optimizer": 0, "schedule": 0}
+
+
+class Summarized:
+    """An object of the user's that says something of itself in a form of its own."""
+
+    def __init__(self, summary: Any) -> None:
+        self._summary = summary
+
+    def state_dict(self) -> dict[str, Any]:
+        """Have no state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Need none."""
+
+    def summary(self) -> Any:
+        """Return what was given."""
+        return self._summary
+
+
+@pytest.mark.parametrize(
+    ("summary", "shown"),
+    [
+        ({"position": 3}, "3"),
+        ({"position": {"iteration": [1], "place": "here", "samples": None, 7: {1: 2}}}, "place here"),
+        ({"position": {"tokens": 1.5, "samples": 1234}}, "1.5 tokens, 1,234 samples"),
+        ({"position": {"iteration": 1, "epoch": (1, 2)}}, "epoch 1/2"),
+        ({"values": [1, 2]}, "1/2"),
+        ({"values": {"lr": None, 1: {"x": 0.5}}}, "lr None, 1 (x 0.5)"),
+        ("text", ""),
+        (None, ""),
+        ([1], ""),
+    ],
+)
+def test_a_summary_of_any_form_is_shown_or_left_out(tmp_path: Path, summary: Any, shown: str) -> None:
+    """What an object says of itself cannot keep checkpoints from being listed."""
+    with CheckpointManager(tmp_path, {"own": Summarized(summary)}) as manager:
+        manager.save(1)
+
+    listed, told = run("ls", tmp_path), run("show", tmp_path)
+
+    assert (listed.exit_code, told.exit_code) == (0, 0), listed.output + told.output
+    assert shown in told.output
 
 
 def test_verify_reads_everything_and_names_the_damaged_file(url: Path) -> None:
