@@ -21,7 +21,6 @@ from resumable_sched.checkpoint.manifest import (
     Folder,
     Manifest,
     Survey,
-    load_manifest,
     read_manifest,
     survey,
     wrong_files,
@@ -120,12 +119,13 @@ def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint 
     if not folder.committed:
         return Checkpoint(**known, status="partial", reason="manifest.json is missing: the job died while writing it")
     try:
-        manifest = load_manifest(storage, folder)
+        manifest = read_manifest(storage, folder)
     except FileNotFoundError:
         return None
     except CorruptCheckpointError as error:
         return Checkpoint(**known, status="corrupt", reason=_within(folder, error), current=current)
-    reason = _quarantined(storage, folder)
+    wrong = next(wrong_files(manifest, folder), None)
+    reason = _within(folder, wrong) if wrong else _quarantined(storage, folder)
     return Checkpoint(
         **known,
         status="corrupt" if reason else "complete",
