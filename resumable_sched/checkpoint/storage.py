@@ -315,13 +315,20 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
         storage_options: What the fsspec file system takes, such as ``{"endpoint_url": ...}``.
 
     Raises:
-        ValueError: If the URL is empty or its scheme is unknown to fsspec, or options are given for a local path.
+        ValueError: If the URL is empty, a chain (``simplecache::s3://...``), of a scheme that fsspec does not know, or
+            in the home of an unknown user, or if options are given for a local path.
         ImportError: If the scheme needs a package that is not installed; fsspec names it.
     """
     text = stringify_path(url)
     if not isinstance(text, str) or not text:
         raise ValueError(f"`url` must be a path or a URL, but is {url!r} instead.")
-    if get_protocol(text) in ("file", "local"):
+    if isinstance(url, str) and "::" in text:
+        # fsspec would chain file systems, which neither flush nor leave caches out; "a::b" would be a folder "a:".
+        raise ValueError(
+            f"`url` must be one place, but is {url!r} instead, a chain of them. Give its last part, or a pathlib.Path "
+            "for a local folder with :: in its name."
+        )
+    if "::" in text or get_protocol(text) in ("file", "local"):
         if storage_options:
             raise ValueError(
                 f"`storage_options` must be empty for a local path, but is {dict(storage_options)!r} instead."
@@ -331,6 +338,14 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
                 f"`url` must be a string where it has a scheme, but is {url!r} instead: a path drops the second "
                 f"slash of {scheme[1]}://."
             )
-        return LocalStorage(cast("str", LocalFileSystem._strip_protocol(text)))  # noqa: SLF001 - how fsspec reads file URLs
+        path = text
+        if "::" not in text:
+            path = cast("str", LocalFileSystem._strip_protocol(text))  # noqa: SLF001 - how fsspec reads file URLs
+        try:
+            return LocalStorage(path)
+        except RuntimeError:  # of pathlib
+            raise ValueError(
+                f"`url` must be in the home of a user of this machine where it begins with ~, but is {url!r} instead."
+            ) from None
     filesystem, root = url_to_fs(text, use_listings_cache=False, **(storage_options or {}))
     return FsspecStorage(filesystem, root, filesystem.unstrip_protocol(root).rstrip("/"))

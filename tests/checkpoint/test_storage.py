@@ -252,6 +252,14 @@ def test_local_urls_of_every_spelling_are_the_same_place(tmp_path: Path, monkeyp
     assert {open_storage(url).url for url in spellings} == {str(place)}
 
 
+def test_a_path_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a URL cannot say, a path can."""
+    monkeypatch.chdir(tmp_path)
+
+    assert open_storage(Path("a::b")).url == str(tmp_path / "a::b")
+    assert open_storage("./~nobody-at-all/run").url == str(tmp_path / "~nobody-at-all" / "run")
+
+
 def test_urls_with_and_without_a_trailing_slash_are_the_same_place() -> None:
     """A slash at the end of a URL means nothing."""
     assert open_storage("memory://run/").url == open_storage("memory://run").url
@@ -265,6 +273,9 @@ def test_urls_with_and_without_a_trailing_slash_are_the_same_place() -> None:
         (Path("s3://bucket/run"), None, "a path drops the second slash of s3://"),
         ("nonsense://bucket", None, "nonsense"),
         ("/somewhere", {"anon": True}, "`storage_options` must be empty for a local path"),
+        ("a::b", None, "`url` must be one place, but is 'a::b' instead"),
+        ("simplecache::s3://bucket/run", None, "`url` must be one place"),
+        ("~nobody-at-all/run", None, "must be in the home of a user .* but is '~nobody-at-all/run' instead"),
     ],
 )
 def test_urls_that_mean_nothing_are_refused(url: Any, options: dict[str, Any] | None, says: str) -> None:
