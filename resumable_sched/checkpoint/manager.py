@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import operator
 import os
-import re
 import threading
 import weakref
 from functools import partial
@@ -15,6 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import msgspec
 import torch.distributed as dist
 
+from resumable_sched.checkpoint.arguments import (
+    require_generators,
+    require_iteration,
+    require_known,
+    require_names,
+    require_position,
+    summary_tree,
+)
 from resumable_sched.checkpoint.catalog import (
     Checkpoint,
     Problem,
@@ -49,8 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointManager", "load"]
 
 _log = logging.getLogger(__name__)
-_LARGEST_ITERATION: Final = 10**12
-_RANK: Final = re.compile(r"rank-[0-9]+")  # what the names of a rank's own tensors begin with
 _writers: weakref.WeakValueDictionary[tuple[int, str, int], CheckpointManager] = weakref.WeakValueDictionary()
 _writers_lock: Final = threading.Lock()
 
@@ -83,9 +87,11 @@ class CheckpointManager:
         process_group: Which ranks take part; None for all.
         asynchronous: Copy the state and write it in the background. Errors are raised at the next call.
         read_only: Never write anything: no claim, no save.
+        require_rng: Refuse a *state* with a module and an optimizer but no `RNGState`: such a run would not go on as it
+            was. False where nothing draws from the global generators, or an object of your own saves them.
 
     Raises:
-        ValueError: If the URL or the names in *state* are not usable.
+        ValueError: If the URL or the names in *state* are not usable, or an `RNGState` is missing.
         RuntimeError: If this process already has an open manager that writes to this URL.
     """
 
@@ -99,8 +105,11 @@ class CheckpointManager:
         process_group: dist.ProcessGroup | Ranks | None = None,
         asynchronous: bool = True,
         read_only: bool = False,
+        require_rng: bool = True,
     ) -> None:
-        _require_names(state)
+        require_names(state)
+        if require_rng and not read_only:
+            require_generators(state)
         self._state = state
         self._storage = _storage_of(url, storage_options)
         self._ranks = _ranks_of(process_group)
@@ -177,10 +186,10 @@ class CheckpointManager:
         return save
 
     def _about(self, iteration: int, metrics: Mapping[str, float] | None) -> About:
-        value = _require_iteration(iteration)
+        value = require_iteration(iteration)
         summaries = self._summaries()
-        _require_position(value, summaries)
-        trees = {name: _summary_tree(name, summary) for name, summary in summaries.items()}
+        require_position(value, summaries)
+        trees = {name: summary_tree(name, summary) for name, summary in summaries.items()}
         return About(value, flatten(plain_metrics(metrics), "metrics")[0], trees)
 
     def _summaries(self) -> dict[str, Any]:
@@ -264,13 +273,13 @@ class CheckpointManager:
         """
         self._require_open()
         self._writer.settle()
-        names = list(self._state) if only is None else _require_known(only, self._state)
+        names = list(self._state) if only is None else require_known(only, self._state)
         if not self._read_only:
             self._claim = from_rank_zero(self._ranks, lambda: claim_url(self._storage).encode()).decode()
             self._attempt, self._parent, self._resumed = 0, None, False
         request = Request(
             adapters={name: adapt(name, self._state) for name in names},
-            iteration=None if iteration is None else _require_iteration(iteration),
+            iteration=None if iteration is None else require_iteration(iteration),
             strict=strict,
             whole=only is None,
             read_only=self._read_only,
@@ -427,52 +436,3 @@ def _ranks_of(group: dist.ProcessGroup | Ranks | None) -> Ranks:
     if group is None or isinstance(group, dist.ProcessGroup):
         return current_ranks(group)
     return group
-
-
-def _require_names(state: Mapping[str, Any]) -> None:
-    if not state:
-        raise ValueError("`state` must name at least one object to save, but is empty.")
-    for name in state:
-        if not isinstance(name, str) or not name or name.startswith(("__", "$")) or _RANK.fullmatch(name):
-            raise ValueError(f'A name in `state` must be a string like "model", but is {name!r} instead.')
-
-
-def _require_known(names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
-    if isinstance(names, str):
-        raise TypeError(f"`only` must be a list of names, but is the string {names!r} instead.")
-    wanted = list(names)
-    if unknown := [name for name in wanted if name not in state]:
-        raise ValueError(f"`only` must be among {list(state)}, but has {unknown}.")
-    return wanted
-
-
-def _summary_tree(name: str, summary: object) -> Any:  # noqa: ANN401 - JSON
-    tree, tensors = flatten(summary, name, "summary")
-    if tensors:  # it would be stored with the state, and be read before anything could be listed
-        raise TypeError(
-            f'`summary()` of state["{name}"] must give plain values for people to read, but has the tensor or array '
-            f"{next(iter(tensors))} instead. Give its numbers, as tolist() does."
-        )
-    return tree
-
-
-def _require_position(iteration: int, summaries: Mapping[str, Any]) -> None:
-    """Check the number that the caller gives against what the schedule has counted."""
-    for name, summary in summaries.items():
-        position = summary.get("position") if isinstance(summary, dict) else None
-        counted = position.get("iteration") if isinstance(position, dict) else None
-        if isinstance(counted, int) and counted != iteration:
-            raise ValueError(
-                f'`iteration` must be that of state["{name}"], {counted}, but is {iteration} instead. '
-                "Is its step() called after every optimizer update?"
-            )
-
-
-def _require_iteration(iteration: int) -> int:
-    try:
-        value = operator.index(iteration if not isinstance(iteration, bool) else None)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(f"`iteration` must be an integer, but is {iteration!r} instead.") from None
-    if not 0 <= value < _LARGEST_ITERATION:
-        raise ValueError(f"`iteration` must be between 0 and {_LARGEST_ITERATION}, but is {value} instead.")
-    return value

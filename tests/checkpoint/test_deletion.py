@@ -43,15 +43,17 @@ def test_a_checkpoint_that_cannot_be_deleted_does_not_keep_the_others(
     storage = Interposed(LocalStorage(tmp_path), lambda _: None)
     delete, delete_folder = storage.delete, storage.delete_folder
 
-    def refuse(key: str) -> None:
-        if key.startswith("ckpt-000000000001-"):
+    def refuse_object(key: str) -> None:
+        if part == "manifest.json" and key.startswith("ckpt-000000000001-"):
             raise PermissionError(1, "Operation not permitted", key)
-        (delete if key.endswith(".json") else delete_folder)(key)
+        delete(key)
 
-    if part == "folder":
-        storage.delete_folder = refuse
-    else:
-        storage.delete = refuse
+    def refuse_folder(folder: str) -> None:
+        if part == "folder" and folder.startswith("ckpt-000000000001-"):
+            raise PermissionError(1, "Operation not permitted", folder)
+        delete_folder(folder)
+
+    storage.delete, storage.delete_folder = refuse_object, refuse_folder
     with CheckpointManager(storage, {"a": 1}, retention=Retention(keep_last=1), asynchronous=False) as manager:
         for iteration in range(1, 6):
             manager.save(iteration)

@@ -89,7 +89,7 @@ def test_an_optimizer_over_other_parameters_is_refused_before_anything_is_touche
     if stepped:
         model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
-    with CheckpointManager(tmp_path, {"optimizer": optimizer, "model": model}) as manager:
+    with CheckpointManager(tmp_path, {"optimizer": optimizer, "model": model}, require_rng=False) as manager:
         manager.save(0)
     other, swapped = build(swapped=True)
     before = bits([dict(other.state_dict()), swapped.state_dict()])
@@ -286,7 +286,7 @@ def _refused(root: Path, live: str, says: str) -> None:
 def test_an_object_of_another_kind_is_refused_before_anything_is_touched(tmp_path: Path, saved: str, live: str) -> None:
     """The error names the object and both kinds."""
     was, kind, class_name = _KINDS[saved]
-    with CheckpointManager(tmp_path, {"a": OneParameter(torch.zeros(4)), "x": was()}) as manager:
+    with CheckpointManager(tmp_path, {"a": OneParameter(torch.zeros(4)), "x": was()}, require_rng=False) as manager:
         manager.save(0)
 
     _refused(tmp_path, live, f"{kind} ({class_name})")
@@ -299,7 +299,9 @@ def test_a_checkpoint_without_kinds_is_refused_where_its_content_shows_them(
     tmp_path: Path, saved: str, live: str
 ) -> None:
     """In those that were written before kinds were kept, what is no module's or optimizer's state is seen as such."""
-    with CheckpointManager(tmp_path, {"a": OneParameter(torch.zeros(4)), "x": _KINDS[saved][0]()}) as manager:
+    with CheckpointManager(
+        tmp_path, {"a": OneParameter(torch.zeros(4)), "x": _KINDS[saved][0]()}, require_rng=False
+    ) as manager:
         manager.save(0)
     _rewrite(tmp_path, lambda manifest: manifest.kinds.clear())
 

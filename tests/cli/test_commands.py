@@ -24,7 +24,8 @@ def url(tmp_path: Path) -> Path:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     group = SchedulerGroup(optimizer, [LinearLR(optimizer, start_factor=0.5, end=40, by_epoch=False)], epoch_length=15)
-    with CheckpointManager(tmp_path / "run", {"model": model, "optimizer": optimizer, "schedule": group}) as manager:
+    state = {"model": model, "optimizer": optimizer, "schedule": group}
+    with CheckpointManager(tmp_path / "run", state, require_rng=False) as manager:
         for iteration in (10, 20):
             while group.iteration < iteration:
                 optimizer.step()

@@ -62,7 +62,7 @@ def _save(root: Path | Storage, ranks: FakeRanks, step: int, *, asynchronous: bo
         "alike": _Own(step),
         "n": step,
     }
-    with CheckpointManager(root, state, process_group=ranks, asynchronous=asynchronous) as manager:
+    with CheckpointManager(root, state, process_group=ranks, asynchronous=asynchronous, require_rng=False) as manager:
         manager.restore(only=[])
         manager.save(step, {"loss": float(ranks.rank)})
 
