@@ -241,7 +241,8 @@ class Training:
             *("--checkpoint-url", str(directory / "checkpoints"), "--epochs", str(EPOCHS)),
             *("--record", str(directory / "recording")),
         ]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        # The comparison is of CPU runs; and two ranks need not find two GPUs here.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
         with (directory / "log.txt").open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)  # noqa: S603 - our own
 

@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--record", metavar="DIR", help="write down every iteration, to compare runs bit for bit")
     args = parser.parse_args()
 
-    use_cuda = torch.cuda.is_available()
+    use_cuda = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])  # a GPU for each rank, or none at all
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if use_cuda else torch.device("cpu")
     dist.init_process_group("nccl" if use_cuda else "gloo")
     rank, world_size = dist.get_rank(), dist.get_world_size()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ from resumable_sched.checkpoint.manifest import (
     Folder,
     Manifest,
     Survey,
-    load_manifest,
     read_manifest,
     survey,
     wrong_files,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Problem", "describe", "examine", "quarantine", "record_metrics"]
 
 _log = logging.getLogger(__name__)
+_METRICS: Final = re.compile(r"metrics-([0-9]{6,})-[0-9a-f]{12}\.json")
 _BLOCK: Final = 16 * 2**20  # bytes read at once while verifying
 
 
@@ -118,12 +119,13 @@ def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint 
     if not folder.committed:
         return Checkpoint(**known, status="partial", reason="manifest.json is missing: the job died while writing it")
     try:
-        manifest = load_manifest(storage, folder)
+        manifest = read_manifest(storage, folder)
     except FileNotFoundError:
         return None
     except CorruptCheckpointError as error:
         return Checkpoint(**known, status="corrupt", reason=_within(folder, error), current=current)
-    reason = _quarantined(storage, folder)
+    wrong = next(wrong_files(manifest, folder), None)
+    reason = _within(folder, wrong) if wrong else _quarantined(storage, folder)
     return Checkpoint(
         **known,
         status="corrupt" if reason else "complete",
@@ -152,7 +154,7 @@ def metrics_of(storage: Storage, folder: Folder, manifest: Manifest) -> dict[str
     """Return the metrics that were saved with the checkpoint and recorded since; later ones win."""
     metrics: dict[str, float] = dict(unflatten(manifest.metrics, {}))
     for name in sorted(folder.files):
-        if name.startswith("metrics-"):
+        if _METRICS.fullmatch(name):
             try:
                 metrics |= unflatten(_read(storage, f"{folder.name}/{name}", "metrics", dict[str, Any]), {})
             except CorruptCheckpointError as error:
@@ -164,9 +166,14 @@ def metrics_of(storage: Storage, folder: Folder, manifest: Manifest) -> dict[str
 
 def record_metrics(storage: Storage, folder: Folder, metrics: Mapping[str, float]) -> None:
     """Write metrics beside the manifest."""
-    earlier = sum(name.startswith("metrics-") for name in folder.files)
+    following = max(_metrics_numbers(folder), default=-1) + 1
     content = seal("metrics", flatten(plain_metrics(metrics))[0])
-    storage.write(f"{folder.name}/metrics-{earlier:06d}-{uuid.uuid4().hex[:12]}.json", [content], len(content))
+    storage.write(f"{folder.name}/metrics-{following:06d}-{uuid.uuid4().hex[:12]}.json", [content], len(content))
+
+
+def _metrics_numbers(folder: Folder) -> set[int]:
+    """Return the numbers of the notes of metrics. Two that were written at the same time have the same one."""
+    return {int(found[1]) for found in map(_METRICS.fullmatch, folder.files) if found}
 
 
 def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
@@ -258,6 +265,10 @@ def _examine_folder(
         return
     if manifest.resumed:
         resumed.add(folder.claim)
+    numbers = _metrics_numbers(folder)
+    for number in sorted(set(range(max(numbers, default=0))) - numbers):
+        key = f"{folder.name}/metrics-{number:06d}-*.json"
+        yield Problem(key, "it is missing: there are later ones", folder.save_id)
     yield from _examine_shards(storage, folder, manifest, on_read)
 
 

@@ -61,7 +61,14 @@ def claim_url(storage: Storage) -> str:
         claims = survey(storage).claims
         number = claim_order(claims[-1])[0] + 1 if claims else 1
         mine = f"{number:06d}-{uuid.uuid4().hex[:12]}"
-        storage.write(f"{INCARNATIONS}/{mine}.json", [content], len(content))
+        try:
+            storage.write(f"{INCARNATIONS}/{mine}.json", [content], len(content))
+        except FileNotFoundError:
+            # If a higher claim is there, its retention took the unfinished file for what a dead job has left.
+            newest = newest_claim(storage)
+            if newest is None or claim_order(newest) <= claim_order(mine):
+                raise
+            continue
         # Somebody may have claimed the same number at the same time. The greater name wins; the other one goes higher.
         if survey(storage).claims[-1] == mine:
             return mine

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import operator
 import os
-import re
 import threading
 import weakref
 from functools import partial
@@ -15,6 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import msgspec
 import torch.distributed as dist
 
+from resumable_sched.checkpoint.arguments import (
+    require_generators,
+    require_iteration,
+    require_known,
+    require_names,
+    require_position,
+    summary_tree,
+)
 from resumable_sched.checkpoint.catalog import (
     Checkpoint,
     Problem,
@@ -25,19 +31,11 @@ from resumable_sched.checkpoint.catalog import (
     plain_metrics,
     record_metrics,
 )
+from resumable_sched.checkpoint.deletion import give_back, retire
 from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest, write_note
-from resumable_sched.checkpoint.manifest import (
-    INCARNATIONS,
-    MANIFEST,
-    Folder,
-    claim_order,
-    read_manifest,
-    save_manifest,
-    survey,
-)
+from resumable_sched.checkpoint.manifest import Folder, save_manifest, survey
 from resumable_sched.checkpoint.objects import adapt
 from resumable_sched.checkpoint.restoring import Request, Restored, restore
-from resumable_sched.checkpoint.retention import Candidate, Retention
 from resumable_sched.checkpoint.saving import About, Prepared, Report, assemble, prepare, write
 from resumable_sched.checkpoint.staging import HostCopy, Save, Writer, direct
 from resumable_sched.checkpoint.storage import Storage, open_storage
@@ -51,13 +49,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from resumable_sched.checkpoint.retention import Retention
     from resumable_sched.checkpoint.shards import Content
 
 __all__ = ["CheckpointManager", "load"]
 
 _log = logging.getLogger(__name__)
-_LARGEST_ITERATION: Final = 10**12
-_RANK: Final = re.compile(r"rank-[0-9]+")  # what the names of a rank's own tensors begin with
 _writers: weakref.WeakValueDictionary[tuple[int, str, int], CheckpointManager] = weakref.WeakValueDictionary()
 _writers_lock: Final = threading.Lock()
 
@@ -90,9 +87,11 @@ class CheckpointManager:
         process_group: Which ranks take part; None for all.
         asynchronous: Copy the state and write it in the background. Errors are raised at the next call.
         read_only: Never write anything: no claim, no save.
+        require_rng: Refuse a *state* with a module and an optimizer but no `RNGState`: such a run would not go on as it
+            was. False where nothing draws from the global generators, or an object of your own saves them.
 
     Raises:
-        ValueError: If the URL or the names in *state* are not usable.
+        ValueError: If the URL or the names in *state* are not usable, or an `RNGState` is missing.
         RuntimeError: If this process already has an open manager that writes to this URL.
     """
 
@@ -106,8 +105,11 @@ class CheckpointManager:
         process_group: dist.ProcessGroup | Ranks | None = None,
         asynchronous: bool = True,
         read_only: bool = False,
+        require_rng: bool = True,
     ) -> None:
-        _require_names(state)
+        require_names(state)
+        if require_rng and not read_only:
+            require_generators(state)
         self._state = state
         self._storage = _storage_of(url, storage_options)
         self._ranks = _ranks_of(process_group)
@@ -162,7 +164,7 @@ class CheckpointManager:
             FencedError: If a newer start of the job has taken over the URL.
             Exception: Whatever stopped the save before this one.
             ValueError: If *iteration* is not usable.
-            TypeError: If a metric is not a number.
+            TypeError: If a metric is not a number, or a ``summary()`` has a tensor.
         """
         self._require_writable()
         self._writer.settle()
@@ -175,7 +177,7 @@ class CheckpointManager:
         save = Save(folder.iteration)
         finish = partial(self._write_and_commit, folder, prepared, self._stage(prepared))
         if self._asynchronous:
-            self._writer.start(save, finish)
+            self._writer.start(save, finish, partial(self._write_and_commit, folder, prepared))
         else:
             save.run(finish)
         if block or not self._asynchronous:
@@ -184,10 +186,10 @@ class CheckpointManager:
         return save
 
     def _about(self, iteration: int, metrics: Mapping[str, float] | None) -> About:
-        value = _require_iteration(iteration)
+        value = require_iteration(iteration)
         summaries = self._summaries()
-        _require_position(value, summaries)
-        trees = {name: flatten(summary, name, "summary")[0] for name, summary in summaries.items()}
+        require_position(value, summaries)
+        trees = {name: summary_tree(name, summary) for name, summary in summaries.items()}
         return About(value, flatten(plain_metrics(metrics), "metrics")[0], trees)
 
     def _summaries(self) -> dict[str, Any]:
@@ -225,52 +227,28 @@ class CheckpointManager:
                     self._storage.delete_folder(folder.name)
             raise
 
-        def commit() -> bytes:
-            reports = [msgspec.json.decode(reply, type=Report) for reply in replies]
-            manifest = assemble(folder, prepared, reports, parent=self._parent, resumed=self._resumed)
-            require_newest(self._storage, folder.claim)
-            save_manifest(self._storage, folder, manifest)
-            # A job that claimed before the manifest was there may not have seen it, and goes on from an older one.
-            require_newest(self._storage, folder.claim)
-            return b""
-
-        from_rank_zero(ranks, commit)
+        from_rank_zero(ranks, partial(self._commit, folder, prepared, replies))
         self._parent = folder.save_id
         if ranks.rank == 0 and self._retention is not None:
             try:
-                self._retire(folder, self._retention)
+                retire(self._storage, folder, self._retention)
             except Exception:  # noqa: BLE001 - any error raised on rank 0 alone leaves the others waiting for it
                 # The checkpoint is committed, and that is what the caller asked for; the next save tries again.
                 _log.exception("Old checkpoints of %s could not be deleted.", self.url)
 
-    def _retire(self, newest: Folder, retention: Retention) -> None:
-        """Delete what need not be kept and what died jobs have left; manifests first, so that nothing is half there."""
-        view = survey(self._storage)
-        current = {folder.save_id for folder in eligible(self._storage, view)}
-        committed = [folder for folder in view.folders if folder.committed]
-        with_metrics = retention.keep_best is not None
-        candidates = [
-            Candidate(it, it.save_id in current, self._metrics_of(it) if with_metrics else {}) for it in committed
-        ]
-        left_behind = [it for it in view.folders if not it.committed and it.order < newest.order]
-        doomed = [it for it in (*retention.doomed(candidates), *left_behind) if it != newest]
-        for folder in doomed:
-            require_newest(self._storage, newest.claim)
-            self._storage.delete(f"{folder.name}/{MANIFEST}")
-            self._storage.delete_folder(folder.name)
-        oldest = min(claim_order(it.claim) for it in (newest, *view.folders) if it not in doomed)
-        for claim in view.claims:
-            # A claim of which nothing is left decides nothing any more: newer ones outrank it.
-            if claim_order(claim) < oldest:
-                require_newest(self._storage, newest.claim)
-                self._storage.delete(f"{INCARNATIONS}/{claim}.json")
-                self._storage.delete(f"{INCARNATIONS}/{claim}.resumed.json")
-
-    def _metrics_of(self, folder: Folder) -> Mapping[str, float]:
+    def _commit(self, folder: Folder, prepared: Prepared, replies: list[bytes]) -> bytes:
+        reports = [msgspec.json.decode(reply, type=Report) for reply in replies]
+        manifest = assemble(folder, prepared, reports, parent=self._parent, resumed=self._resumed)
+        require_newest(self._storage, folder.claim)
         try:
-            return metrics_of(self._storage, folder, read_manifest(self._storage, folder))
-        except OSError:  # a damaged one has no metrics, and is nobody's best
-            return {}
+            save_manifest(self._storage, folder, manifest)
+        except OSError as error:
+            if not isinstance(error, (TimeoutError, ConnectionError)):  # then it may still arrive
+                give_back(self._storage, folder)
+            raise
+        # A job that claimed before the manifest was there may not have seen it, and goes on from an older one.
+        require_newest(self._storage, folder.claim)
+        return b""
 
     def restore(
         self, iteration: int | None = None, *, strict: bool = True, only: Iterable[str] | None = None
@@ -295,13 +273,13 @@ class CheckpointManager:
         """
         self._require_open()
         self._writer.settle()
-        names = list(self._state) if only is None else _require_known(only, self._state)
+        names = list(self._state) if only is None else require_known(only, self._state)
         if not self._read_only:
             self._claim = from_rank_zero(self._ranks, lambda: claim_url(self._storage).encode()).decode()
             self._attempt, self._parent, self._resumed = 0, None, False
         request = Request(
             adapters={name: adapt(name, self._state) for name in names},
-            iteration=None if iteration is None else _require_iteration(iteration),
+            iteration=None if iteration is None else require_iteration(iteration),
             strict=strict,
             whole=only is None,
             read_only=self._read_only,
@@ -458,41 +436,3 @@ def _ranks_of(group: dist.ProcessGroup | Ranks | None) -> Ranks:
     if group is None or isinstance(group, dist.ProcessGroup):
         return current_ranks(group)
     return group
-
-
-def _require_names(state: Mapping[str, Any]) -> None:
-    if not state:
-        raise ValueError("`state` must name at least one object to save, but is empty.")
-    for name in state:
-        if not isinstance(name, str) or not name or name.startswith(("__", "$")) or _RANK.fullmatch(name):
-            raise ValueError(f'A name in `state` must be a string like "model", but is {name!r} instead.')
-
-
-def _require_known(names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
-    if isinstance(names, str):
-        raise TypeError(f"`only` must be a list of names, but is the string {names!r} instead.")
-    wanted = list(names)
-    if unknown := [name for name in wanted if name not in state]:
-        raise ValueError(f"`only` must be among {list(state)}, but has {unknown}.")
-    return wanted
-
-
-def _require_position(iteration: int, summaries: Mapping[str, Any]) -> None:
-    """Check the number that the caller gives against what the schedule has counted."""
-    for name, summary in summaries.items():
-        position = summary.get("position") if isinstance(summary, dict) else None
-        if isinstance(position, dict) and position.get("iteration", iteration) != iteration:
-            raise ValueError(
-                f'`iteration` must be that of state["{name}"], {position["iteration"]}, but is {iteration} instead. '
-                "Is its step() called after every optimizer update?"
-            )
-
-
-def _require_iteration(iteration: int) -> int:
-    try:
-        value = operator.index(iteration if not isinstance(iteration, bool) else None)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(f"`iteration` must be an integer, but is {iteration!r} instead.") from None
-    if not 0 <= value < _LARGEST_ITERATION:
-        raise ValueError(f"`iteration` must be between 0 and {_LARGEST_ITERATION}, but is {value} instead.")
-    return value

@@ -27,6 +27,7 @@ __all__ = [
     "Manifest",
     "Survey",
     "TensorRecord",
+    "claim_of",
     "load_manifest",
     "newest_claim",
     "save_manifest",
@@ -36,6 +37,7 @@ __all__ = [
 MANIFEST: Final = "manifest.json"
 INCARNATIONS: Final = "incarnations"
 _FOLDER: Final = re.compile(r"ckpt-([0-9]{12,})-(([0-9]{6,})-[0-9a-f]{12})-([0-9]{4,})")
+_LEFTOVER: Final = re.compile(r"(.*/)?\.tmp-[0-9a-f]+-([^/]+)")  # its object has the same folder and the second part
 _CLAIM: Final = re.compile(INCARNATIONS + r"/([0-9]{6,}-[0-9a-f]{12})(\.resumed)?\.json")
 
 
@@ -63,6 +65,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The JSON tree of each object that all ranks share."""
     rank_state: list[dict[str, Any]]
     """The JSON trees of the objects that each rank has for itself, by rank."""
+    kinds: dict[str, tuple[str, str]] = {}
+    """By object: what it is (see `Adapter`), and its class, for people; early checkpoints lack them."""
     metrics: dict[str, Any]
     summaries: dict[str, Any]
     software: dict[str, str]
@@ -122,7 +126,9 @@ class Survey:
     """The names of all claims, oldest first."""
     notes: frozenset[str]
     """The claims that have a note of what they resumed from."""
-    other: Sequence[str]
+    leftovers: Mapping[str, str] = field(default_factory=dict)
+    """The keys of unfinished writes, and which object each would have become."""
+    other: Sequence[str] = ()
     """Keys that are not of this format; they are left alone."""
 
 
@@ -131,8 +137,11 @@ def survey(storage: Storage) -> Survey:
     files: dict[tuple[int, str, int], dict[str, int]] = {}
     claims: set[str] = set()
     notes: set[str] = set()
+    leftovers: dict[str, str] = {}
     other: list[str] = []
     for key, size in storage.list().items():
+        if unfinished := _LEFTOVER.fullmatch(key):
+            leftovers[key] = f"{unfinished[1] or ''}{unfinished[2]}"
         place, _, name = key.partition("/")
         if found := _FOLDER.fullmatch(place):
             files.setdefault((int(found[1]), found[2], int(found[4])), {})[name] = size
@@ -141,16 +150,25 @@ def survey(storage: Storage) -> Survey:
             claims.add(found[1])
             if found[2]:
                 notes.add(found[1])
-        else:
+        elif key not in leftovers:
             other.append(key)
     folders = sorted((Folder(*identity, content) for identity, content in files.items()), key=lambda it: it.order)
-    return Survey(folders, sorted(claims, key=claim_order), frozenset(notes), other)
+    return Survey(folders, sorted(claims, key=claim_order), frozenset(notes), leftovers, other)
+
+
+def claim_of(key: str) -> str | None:
+    """Return the claim that *key* is, or is the note of; None if it is neither.
+
+    >>> claim_of("incarnations/000003-0123456789ab.resumed.json")
+    '000003-0123456789ab'
+    """
+    found = _CLAIM.fullmatch(key)
+    return found[1] if found else None
 
 
 def newest_claim(storage: Storage) -> str | None:
     """Return the highest claim, readable or not, for the price of a small listing."""
-    found = filter(None, map(_CLAIM.fullmatch, storage.list(INCARNATIONS)))
-    return max((it[1] for it in found), key=claim_order, default=None)
+    return max(filter(None, map(claim_of, storage.list(INCARNATIONS))), key=claim_order, default=None)
 
 
 def claim_order(claim: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 import torch
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
     from resumable_sched.checkpoint.manifest import TensorRecord
 
-__all__ = ["Adapter", "Collected", "Fit", "Sharing", "adapt"]
+__all__ = ["Adapter", "Collected", "Fit", "Sharing", "adapt", "misplaced"]
+
+_KINDS: Final = {
+    "module": "a module",
+    "optimizer": "an optimizer",
+    "object": "an object with a state_dict()",
+    "value": "a plain value",
+}
+_TREES: Final[Mapping[str, set[str]]] = {"module": {"state", "versions"}, "optimizer": {"type", "state"}}
+"""What the tree of an object of this kind has."""
 
 
 class Sharing(Enum):
@@ -74,6 +83,9 @@ class Fit:
 class Adapter(Protocol):
     """One object of the state, as the checkpoint sees it."""
 
+    kind: str
+    """``"module"``, ``"optimizer"``, ``"object"`` (anything else with a state dict) or ``"value"``."""
+    class_name: str
     sharing: Sharing
     last: bool
     """Whether it is loaded after all others: nothing may draw from a generator that was set."""
@@ -111,6 +123,26 @@ def adapt(name: str, holder: MutableMapping[str, Any]) -> Adapter:
     return _Value(name, holder)
 
 
+def misplaced(name: str, adapter: Adapter, saved: tuple[str, str] | None, tree: JSON) -> str | None:
+    """Return a sentence about an object that was saved as one of another kind; None if it was not.
+
+    Args:
+        name: Its name in the state.
+        adapter: What is there now.
+        saved: The kind and the class that the manifest has; None in early ones.
+        tree: Its saved state.
+    """
+    if saved is None and adapter.kind in _TREES:
+        known = isinstance(tree, dict) and tree.keys() >= _TREES[adapter.kind]
+        saved = (adapter.kind if known else "something else", type(tree).__name__)
+    if saved is None or saved[0] == adapter.kind:
+        return None
+    return (
+        f'state["{name}"] was saved as {_KINDS.get(saved[0], saved[0])} ({saved[1]}), but is {_KINDS[adapter.kind]} '
+        f"({adapter.class_name}) here; build what was saved, or leave it out with restore(only=[...])"
+    )
+
+
 def _misfits(live: Mapping[str, torch.Tensor], records: Mapping[str, TensorRecord]) -> Iterator[str]:
     for name, tensor in live.items():
         record = records.get(name)
@@ -125,12 +157,14 @@ def _misfits(live: Mapping[str, torch.Tensor], records: Mapping[str, TensorRecor
 class _Module:
     """A module. Names are stored as if neither DDP nor torch.compile were wrapped around it."""
 
+    kind = "module"
     sharing = Sharing.REPLICATED
     last = False
 
     def __init__(self, name: str, module: torch.nn.Module) -> None:
         self._name = name
         self._module = module
+        self.class_name = type(module).__name__
         self._wrappers = sorted(_wrapper_paths(module), key=len, reverse=True)
 
     def _canonical(self, key: str) -> str:
@@ -193,16 +227,23 @@ def _wrapper_paths(module: torch.nn.Module) -> Iterator[str]:
 class _Optimizer:
     """A torch optimizer, whose state is alike on all ranks and is made by its first step."""
 
+    kind = "optimizer"
     sharing = Sharing.REPLICATED
     last = False
 
     def __init__(self, name: str, optimizer: torch.optim.Optimizer) -> None:
         self._name = name
         self._optimizer = optimizer
+        self.class_name = type(optimizer).__name__
 
     def collect(self) -> Collected:
         tree, tensors = flatten(self._optimizer.state_dict(), self._name)
-        return Collected({"type": type(self._optimizer).__qualname__, "state": tree}, tensors)
+        # A fresh optimizer has no state whose shapes could be compared with what was saved, but it has parameters.
+        content = {"type": type(self._optimizer).__qualname__, "shapes": self._shapes(), "state": tree}
+        return Collected(content, tensors)
+
+    def _shapes(self) -> list[list[list[int]]]:
+        return [[list(it.shape) for it in group["params"]] for group in self._optimizer.param_groups]
 
     def live(self) -> Mapping[str, torch.Tensor]:
         return self.collect().tensors
@@ -216,6 +257,9 @@ class _Optimizer:
         sizes = [[len(group["params"]) for group in groups] for groups in (saved, here)]
         if sizes[0] != sizes[1]:
             return Fit(wrong=[f"{name} was saved with param groups of {sizes[0]} parameters, but has {sizes[1]} here"])
+        if wrong := list(_other_parameters(name, tree.get("shapes"), self._shapes())):
+            wrong[-1] += "; build the optimizer over the same parameters in the same order"
+            return Fit(wrong=wrong)
         changed = [
             f"{name}.param_groups[{index}][{key!r}] was {before!r} and is built as {now!r}"
             for index, pair in enumerate(zip(saved, here, strict=True))
@@ -232,6 +276,15 @@ class _Optimizer:
                 loaded = entry.get(key)
                 if isinstance(value, torch.Tensor) and isinstance(loaded, torch.Tensor) and loaded.dtype != value.dtype:
                     entry[key] = value.to(loaded.device)
+
+
+def _other_parameters(name: str, saved: list[list[list[int]]] | None, here: list[list[list[int]]]) -> Iterator[str]:
+    """Yield a sentence for each parameter that has another shape than the one whose state was saved."""
+    for index, groups in enumerate(zip(saved or here, here, strict=True)):  # early checkpoints do not have the shapes
+        for number, (before, now) in enumerate(zip(*groups, strict=True)):
+            if before != now:
+                what = f"parameter {number} of {name}.param_groups[{index}]"
+                yield f"{what} was saved with shape {before}, but has shape {now} here"
 
 
 def _changed_settings(saved: JSON, here: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
@@ -254,9 +307,12 @@ class _Stateful:
     all ranks. Loaders and samplers are per rank; of anything else it is found out at each save.
     """
 
+    kind = "object"
+
     def __init__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any object of the user's
         self._name = name
         self._value = value
+        self.class_name = type(value).__name__
         self.last = isinstance(value, RNGState)
         per_rank = getattr(value, "per_rank", None)
         if per_rank is None:
@@ -276,7 +332,7 @@ class _Stateful:
     def fit(self, tree: JSON, records: Mapping[str, TensorRecord]) -> Fit:
         if callable(check := getattr(self._value, "check_state_dict", None)):
             shapes = {name: records[name] for name in tensor_names(tree)}
-            blank = {name: torch.zeros(it.shape, dtype=dtype_of(it.dtype)) for name, it in shapes.items()}
+            blank = {name: torch.zeros(it.shape, dtype=dtype_of(it.dtype), device="cpu") for name, it in shapes.items()}
             check(unflatten(tree, blank))
         return Fit()
 
@@ -308,12 +364,14 @@ class _Value:
     Loading puts it back into the user's dict.
     """
 
+    kind = "value"
     sharing = Sharing.FOUND_OUT
     last = False
 
     def __init__(self, name: str, holder: MutableMapping[str, Any]) -> None:
         self._name = name
         self._holder = holder
+        self.class_name = type(holder[name]).__name__
 
     def collect(self) -> Collected:
         tree, tensors = flatten(self._holder[self._name], self._name)

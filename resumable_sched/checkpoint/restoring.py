@@ -17,7 +17,7 @@ import xxhash
 from resumable_sched.checkpoint.catalog import quarantine
 from resumable_sched.checkpoint.lineage import eligible
 from resumable_sched.checkpoint.manifest import MANIFEST, Folder, Manifest, Survey, load_manifest, survey
-from resumable_sched.checkpoint.objects import Adapter, Fit
+from resumable_sched.checkpoint.objects import Adapter, Fit, misplaced
 from resumable_sched.checkpoint.shards import dtype_of, read_chunk
 from resumable_sched.checkpoint.tree import tensor_names
 from resumable_sched.distributed.ranks import from_rank_zero, gather
@@ -218,7 +218,10 @@ class _Attempt:
         if self.request.whole:
             total.unexpected += sorted(saved - self.request.adapters.keys())
         for name, adapter in self.request.adapters.items():
-            if name in per_rank and manifest.world_size != self.ranks.world_size:
+            tree = manifest.rank_state[0][name] if name in per_rank else manifest.state.get(name)
+            if name in saved and (sentence := misplaced(name, adapter, manifest.kinds.get(name), tree)):
+                total.wrong.append(sentence)
+            elif name in per_rank and manifest.world_size != self.ranks.world_size:
                 total.wrong.append(
                     f'state["{name}"] is kept per rank and was saved by {manifest.world_size} ranks, but there are '
                     f"{self.ranks.world_size}; leave it out with restore(only=[...])"
@@ -257,7 +260,7 @@ class _Attempt:
         record = self.manifest.tensors[key]
         if live is not None:
             self.dirty.add(key)
-        target = torch.empty(record.shape, dtype=dtype_of(record.dtype)) if live is None else live
+        target = torch.empty(record.shape, dtype=dtype_of(record.dtype), device="cpu") if live is None else live
         for chunk in record.chunks:
             read_chunk(self.storage, self.folder.name, chunk, _narrow(target, chunk.start, chunk.shape))
         return target

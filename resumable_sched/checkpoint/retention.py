@@ -37,7 +37,7 @@ class Retention:
             among the best; of equal ones the earlier is.
 
     Raises:
-        ValueError: If a number is less than 1, or the mode is neither ``"min"`` nor ``"max"``.
+        ValueError: If a number is less than 1, the metric is no name, or the mode is neither ``"min"`` nor ``"max"``.
     """
 
     keep_last: int = 3
@@ -51,6 +51,8 @@ class Retention:
         if self.keep_best is not None:
             if not isinstance(self.keep_best, tuple) or len(self.keep_best) != 3:  # noqa: PLR2004 - the tuple's arity
                 raise ValueError(f'`keep_best` must be like ("val_loss", "min", 2), but is {self.keep_best!r} instead.')
+            if not isinstance(self.keep_best[0], str):
+                raise ValueError(f"`keep_best` must name a metric, but has {self.keep_best[0]!r} instead.")
             if self.keep_best[1] not in ("min", "max"):
                 raise ValueError(f'`keep_best` must have mode "min" or "max", but has {self.keep_best[1]!r} instead.')
             _require_positive("keep_best", self.keep_best[2])

@@ -86,6 +86,8 @@ class Prepared:
     """The JSON trees of the objects that all ranks share."""
     own: Mapping[str, Any]
     """The JSON trees of this rank's own objects."""
+    kinds: Mapping[str, tuple[str, str]]
+    """What each object is, and its class."""
     own_specs: tuple[TensorSpec, ...]
     plan: tuple[tuple[Piece, ...], ...]
     """By rank, the pieces of the shared tensors that it writes; the same on all ranks."""
@@ -144,6 +146,7 @@ def prepare(ranks: Ranks, adapters: Mapping[str, Adapter], describe: Callable[[]
         tensors={key: tensor for it in (*shared.values(), *mine.values()) for key, tensor in it.tensors.items()},
         shared={name: content.tree for name, content in shared.items()},
         own={name: content.tree for name, content in mine.items()},
+        kinds={name: (adapter.kind, adapter.class_name) for name, adapter in adapters.items()},
         own_specs=own_specs,
         plan=tuple(map(tuple, plan)),
     )
@@ -259,6 +262,7 @@ def assemble(
         tensors=tensors,
         state=dict(prepared.shared),
         rank_state=[report.own_state for report in reports],
+        kinds=dict(prepared.kinds),
         metrics=prepared.about.metrics,
         summaries=prepared.about.summaries,
         software={"resumable_sched": __version__, "torch": str(torch.__version__), "python": platform.python_version()},

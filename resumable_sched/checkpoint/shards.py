@@ -254,7 +254,7 @@ def read_chunk(storage: Storage, folder: str, chunk: Chunk, target: torch.Tensor
         FileNotFoundError: If the file is gone.
     """
     direct = is_plain_memory(target)
-    landing = target if direct else torch.empty(chunk.shape, dtype=target.dtype)
+    landing = target if direct else torch.empty(chunk.shape, dtype=target.dtype, device="cpu")
     data = bytes_of(landing)
     count = storage.read_into(f"{folder}/{chunk.file}", chunk.offset, data)
     if count != chunk.length:
@@ -276,7 +276,7 @@ def plain_copy(tensor: torch.Tensor) -> torch.Tensor:
     """Return *tensor* itself if `is_plain_memory`, else such a copy of it."""
     if is_plain_memory(tensor):
         return tensor
-    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").copy_(tensor.detach())
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:

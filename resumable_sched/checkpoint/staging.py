@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -69,13 +70,23 @@ class Writer:
     def __init__(self) -> None:
         self._current: Save | None = None
 
-    def start(self, save: Save, work: Callable[[], None]) -> None:
+    def start(self, save: Save, work: Callable[[], None], give_up: Callable[[Exception], None]) -> None:
         """Do *work* in the background. `settle` must have been called since the last one.
 
         The thread is not a daemon: a program that ends while it writes ends when it has written.
+
+        Args:
+            save: The handle that hears what comes of it.
+            work: What to do.
+            give_up: Called in this thread instead if no thread can be started, with the reason; it tells the other
+                ranks, whose writers wait for this one, and raises.
         """
+        thread = threading.Thread(target=save.run, args=(work,), name="resumable_sched-writer")
         self._current = save
-        threading.Thread(target=save.run, args=(work,), name="resumable_sched-writer").start()
+        try:
+            thread.start()
+        except Exception as error:  # noqa: BLE001 - such as too many threads; raised by the next call
+            save.run(partial(give_up, error))
 
     def settle(self) -> None:
         """Wait for the save under way and raise its error, once.
@@ -95,7 +106,7 @@ class HostCopy:
     """Memory that a shard's data is copied into, kept from save to save: fresh memory costs ten times the copy."""
 
     def __init__(self) -> None:
-        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._memory = torch.empty(0, dtype=torch.uint8, device="cpu")
         self._events: list[torch.cuda.Event] = []
 
     def fill(self, layout: Layout, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -106,7 +117,7 @@ class HostCopy:
         """
         devices = {tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"}
         if len(self._memory) < layout.data_size or (devices and not self._memory.is_pinned()):
-            self._memory = torch.empty(layout.data_size, dtype=torch.uint8, pin_memory=bool(devices))
+            self._memory = torch.empty(layout.data_size, dtype=torch.uint8, device="cpu", pin_memory=bool(devices))
         with torch.no_grad():
             for piece, offset in layout.places:
                 target = self._memory[offset : offset + piece.nbytes].view(piece.spec.dtype).view(piece.shape)

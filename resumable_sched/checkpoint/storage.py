@@ -25,11 +25,12 @@ from fsspec.utils import get_protocol, stringify_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Buffer", "FsspecStorage", "LocalStorage", "Storage", "open_storage"]
+__all__ = ["TEMPORARY", "Buffer", "FsspecStorage", "LocalStorage", "Storage", "open_storage"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
-_TEMPORARY: Final = ".tmp-"
+TEMPORARY: Final = ".tmp-"
+"""What the last part of a key begins with while, or since, a write of it has not come to its end."""
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _COLLAPSED: Final = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")  # what pathlib makes of a URL
 _GENERIC_FIND: Final = AsyncFileSystem._find  # noqa: SLF001 - to tell whether a file system has a better one
@@ -66,7 +67,11 @@ class Storage(Protocol):
         """
 
     def list(self, folder: str = "") -> dict[str, int]:
-        """Return the sizes of all objects below *folder*, by key, as they are now (no cache)."""
+        """Return the sizes of all objects below *folder*, by key, as they are now (no cache).
+
+        What an unfinished write of *name* takes up is listed as ``.tmp-UNIQUE-name`` beside it, if it is to be seen at
+        all: a process that dies in a write leaves it behind, and somebody must be able to find it.
+        """
 
     def delete(self, key: str) -> None:
         """Remove the object; it is not an error if it is gone."""
@@ -80,8 +85,8 @@ class LocalStorage:
     """A folder of a POSIX file system.
 
     An object is written under a temporary name beside its own, flushed to the disk, and then linked to its name,
-    which fails if the name is taken; the folder is flushed last. A crash leaves at most a temporary name, which
-    nothing lists.
+    which fails if the name is taken; the folder is flushed last. A crash leaves at most a temporary name, or an empty
+    folder, which is listed as one.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -97,7 +102,7 @@ class LocalStorage:
         """Create the file; see `Storage.write`."""
         path = self._root / key
         _make_folder(path.parent)
-        temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
         try:
             with temporary.open("xb", buffering=0) as file:
                 written = 0
@@ -130,12 +135,13 @@ class LocalStorage:
     def list(self, folder: str = "") -> dict[str, int]:
         """Walk the folder; files that vanish meanwhile are left out, any other error is raised."""
         sizes = {}
-        for place, _, names in os.walk(self._root / folder, onerror=_raise_unless_gone):
+        for place, folders, names in os.walk(self._root / folder, onerror=_raise_unless_gone):
+            here = Path(place).relative_to(self._root)
             for name in names:
-                if not name.startswith(_TEMPORARY):
-                    path = Path(place, name)
-                    with contextlib.suppress(FileNotFoundError):
-                        sizes[path.relative_to(self._root).as_posix()] = path.stat().st_size
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[(here / name).as_posix()] = Path(place, name).stat().st_size
+            if not folders and not names and here != Path():
+                sizes[(here / TEMPORARY).as_posix()] = 0  # made for a write that died before it could begin
         return sizes
 
     def delete(self, key: str) -> None:
@@ -309,13 +315,20 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
         storage_options: What the fsspec file system takes, such as ``{"endpoint_url": ...}``.
 
     Raises:
-        ValueError: If the URL is empty or its scheme is unknown to fsspec, or options are given for a local path.
+        ValueError: If the URL is empty, a chain (``simplecache::s3://...``), of a scheme that fsspec does not know, or
+            in the home of an unknown user, or if options are given for a local path.
         ImportError: If the scheme needs a package that is not installed; fsspec names it.
     """
     text = stringify_path(url)
     if not isinstance(text, str) or not text:
         raise ValueError(f"`url` must be a path or a URL, but is {url!r} instead.")
-    if get_protocol(text) in ("file", "local"):
+    if isinstance(url, str) and "::" in text:
+        # fsspec would chain file systems, which neither flush nor leave caches out; "a::b" would be a folder "a:".
+        raise ValueError(
+            f"`url` must be one place, but is {url!r} instead, a chain of them. Give its last part, or a pathlib.Path "
+            "for a local folder with :: in its name."
+        )
+    if "::" in text or get_protocol(text) in ("file", "local"):
         if storage_options:
             raise ValueError(
                 f"`storage_options` must be empty for a local path, but is {dict(storage_options)!r} instead."
@@ -325,6 +338,14 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
                 f"`url` must be a string where it has a scheme, but is {url!r} instead: a path drops the second "
                 f"slash of {scheme[1]}://."
             )
-        return LocalStorage(cast("str", LocalFileSystem._strip_protocol(text)))  # noqa: SLF001 - how fsspec reads file URLs
+        path = text
+        if "::" not in text:
+            path = cast("str", LocalFileSystem._strip_protocol(text))  # noqa: SLF001 - how fsspec reads file URLs
+        try:
+            return LocalStorage(path)
+        except RuntimeError:  # of pathlib
+            raise ValueError(
+                f"`url` must be in the home of a user of this machine where it begins with ~, but is {url!r} instead."
+            ) from None
     filesystem, root = url_to_fs(text, use_listings_cache=False, **(storage_options or {}))
     return FsspecStorage(filesystem, root, filesystem.unstrip_protocol(root).rstrip("/"))

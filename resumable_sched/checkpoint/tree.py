@@ -207,8 +207,9 @@ def _remedy(value: object) -> str:
 def _plain(tensor: torch.Tensor, path: tuple[object, ...]) -> torch.Tensor:
     if type(tensor) not in _PLAIN_TENSORS:
         raise UnstorableError(_show(path), type(tensor).__qualname__, "Store its plain local tensor.")
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        what = "meta tensor" if tensor.device.type == "meta" else f"{tensor.layout} {tensor.dtype} tensor"
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type == "meta":
+        form = "nested" if tensor.is_nested else f"{tensor.layout} {tensor.dtype}"
+        what = "meta tensor" if tensor.device.type == "meta" else f"{form} tensor"
         raise UnstorableError(_show(path), what, "Store its dense parts.")
     if _LESS_THAN_A_BYTE.fullmatch(str(tensor.dtype)):
         raise UnstorableError(_show(path), f"{tensor.dtype} tensor", "Store it as torch.uint8.")

@@ -106,7 +106,7 @@ def ls(url: Url, *, option: Option = None, as_json: AsJson = False) -> None:
     elif found:
         tables.print_checkpoints(out, url, found)
     else:
-        err.print(f"There is no checkpoint at {url}.", highlight=False)
+        err.print(_nothing_at(url), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(0 if any(it.status == "complete" for it in found) else EXIT_FOUND)
 
 
@@ -125,8 +125,7 @@ def show(
         storage = _open(url, option)
         checkpoint = _pick(describe(storage), iteration)
         if checkpoint is None:
-            wanted = "complete checkpoint" if iteration is None else f"checkpoint of iteration {iteration}"
-            err.print(f"There is no {wanted} at {url}.", highlight=False)
+            err.print(_nothing_at(url, iteration, kind="complete "), highlight=False, markup=False, soft_wrap=True)
             raise typer.Exit(EXIT_FOUND)
         folder = next(it for it in survey(storage).folders if it.save_id == checkpoint.save_id)
         contents = tables.contents(storage, folder) if checkpoint.status != "partial" else None
@@ -149,7 +148,7 @@ def verify(
     with plain_errors():
         storage = _open(url, option)
         found = [it for it in describe(storage) if iteration is None or it.iteration == iteration]
-        total = sum(it.size for it in found if it.status != "partial")
+        total = tables.bytes_to_read(found)
         columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(binary_units=True), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as bar:
             task = bar.add_task("", total=total)
@@ -163,8 +162,13 @@ def verify(
             }
         )
     else:
-        tables.print_problems(out, url, found, total, problems)
+        tables.print_problems(out, _nothing_at(url, iteration), found, problems)
     raise typer.Exit(0 if found and not problems else EXIT_FOUND)
+
+
+def _nothing_at(url: str, iteration: int | None = None, *, kind: str = "") -> str:
+    wanted = f"{kind}checkpoint" if iteration is None else f"checkpoint of iteration {iteration}"
+    return f"There is no {wanted} at {url}."
 
 
 def _pick(found: list[Checkpoint], iteration: int | None) -> Checkpoint | None:

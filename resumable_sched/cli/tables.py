@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resumable_sched.checkpoint.manifest import Folder, Manifest, read_manifest
+from resumable_sched.checkpoint.tree import tensor_names
 from resumable_sched.distributed import EXIT_PREEMPTED
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Contents",
+    "bytes_to_read",
     "contents",
     "human_age",
     "human_size",
@@ -83,9 +85,8 @@ def print_checkpoints(console: Console, url: str, found: Sequence[Checkpoint]) -
             f"[{_COLORS[it.status]}]{status}[/]",
             human_size(it.size),
             human_age(it.created),
-            escape(
-                _position(it.summaries).partition(", ")[2].replace(", ", "\n")
-            ),  # the iteration has a column of its own
+            # The iteration has a column of its own.
+            escape(_position(it.summaries, without="iteration").replace(", ", "\n")),
             escape(_values(it.summaries).replace(", ", "\n")),
             escape(_pairs(it.metrics)),
         ]
@@ -94,27 +95,39 @@ def print_checkpoints(console: Console, url: str, found: Sequence[Checkpoint]) -
     for it in found:
         if it.reason:
             console.print(
-                f"[{_COLORS[it.status]}]{it.iteration}[/] ({it.save_id}): {escape(it.reason)}", highlight=False
+                f"[{_COLORS[it.status]}]{it.iteration}[/] ({it.save_id}): {escape(it.reason)}",
+                highlight=False,
+                soft_wrap=True,
             )
     if any(not it.current and it.status == "complete" for it in found):
         console.print("left: of a branch that a restore of an older one left, or of a job that had been replaced.")
 
 
-def _position(summaries: Mapping[str, Any]) -> str:
-    found = [it["position"] for it in summaries.values() if isinstance(it, dict) and "position" in it]
-    return "; ".join(", ".join(_place(*item) for item in it.items() if item[1]) for it in found)
+def _position(summaries: Mapping[str, Any], *, without: str = "") -> str:
+    texts = []
+    for found in _found(summaries, "position"):
+        if isinstance(found, dict):
+            texts.append(", ".join(_place(*item) for item in found.items() if item[1] and item[0] != without))
+        else:
+            texts.append(_number(found))
+    return "; ".join(texts)
 
 
-def _place(name: str, value: int) -> str:
-    return f"{value:,} {name}" if name in ("samples", "tokens") else f"{name.replace('_', ' ')} {value:,}"
+def _place(name: object, value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else _number(value)
+    return f"{text} {name}" if name in ("samples", "tokens") else f"{str(name).replace('_', ' ')} {text}"
 
 
 def _values(summaries: Mapping[str, Any]) -> str:
-    found = [it["values"] for it in summaries.values() if isinstance(it, dict) and "values" in it]
-    return "; ".join(_pairs(it) for it in found)
+    return "; ".join(_pairs(it) if isinstance(it, dict) else _number(it) for it in _found(summaries, "values"))
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _found(summaries: Mapping[str, Any], name: str) -> list[Any]:
+    """Return what the objects say under *name*: those of schedules have a known form, those of users have any."""
+    return [it[name] for it in summaries.values() if isinstance(it, dict) and name in it]
+
+
+def _pairs(values: Mapping[Any, Any]) -> str:
     return ", ".join(f"{name} {_number(value)}" for name, value in values.items())
 
 
@@ -142,11 +155,14 @@ class Contents:
 
     def objects(self) -> list[tuple[str, str, int, int]]:
         """Return name, sharing, number of tensors and bytes of each object."""
-        own = self.manifest.rank_state[0]
+        sizes = {name: size for name, *_, size in self.tensors()}
+        shared = [(name, "shared", [tree]) for name, tree in self.manifest.state.items()]
+        ranks = self.manifest.rank_state
+        own = [(name, "per rank", [trees[name] for trees in ranks]) for name in ranks[0]]
         rows = []
-        for name in [*self.manifest.state, *own]:
-            sizes = [size for key, *_, size in self.tensors() if name in key.removeprefix("rank-").split("/")[:2]]
-            rows.append((name, "per rank" if name in own else "shared", len(sizes), sum(sizes)))
+        for name, sharing, trees in [*shared, *own]:
+            keys = [key for tree in trees for key in tensor_names(tree)]
+            rows.append((name, sharing, len(keys), sum(sizes[key] for key in keys)))
         return rows
 
     def as_json(self) -> dict[str, Any]:
@@ -178,9 +194,11 @@ def print_checkpoint(console: Console, url: str, it: Checkpoint, inside: Content
     """Print all about one checkpoint."""
     facts = Table(title=f"iteration {it.iteration} at {escape(url)}", title_justify="left", box=None, show_header=False)
     facts.add_row("status", f"[{_COLORS[it.status]}]{it.status}[/]" + (f": {escape(it.reason)}" if it.reason else ""))
-    facts.add_row("save", f"{it.save_id}, by start {it.incarnation} of the job, {it.world_size or '?'} ranks")
-    facts.add_row("after", it.parent or "nothing: it is the first")
-    facts.add_row("saved", f"{it.created} ({human_age(it.created)} ago)" if it.created else "at an unknown time")
+    facts.add_row("save", f"{it.save_id}, by start {it.incarnation} of the job")
+    known = it.world_size > 0  # else there is no manifest that could be read
+    facts.add_row("ranks", str(it.world_size) if known else "unknown")
+    facts.add_row("after", (it.parent or "nothing: it is the first") if known else "unknown")
+    facts.add_row("saved", f"{it.created} ({human_age(it.created)} ago)" if known else "unknown")
     facts.add_row("size", f"{human_size(it.size)} in {it.files} files")
     for name, value in (
         ("position", _position(it.summaries)),
@@ -207,17 +225,20 @@ def print_checkpoint(console: Console, url: str, it: Checkpoint, inside: Content
     console.print(tensors)
 
 
-def print_problems(
-    console: Console, url: str, found: Sequence[Checkpoint], total: int, problems: Sequence[Problem]
-) -> None:
-    """Print what verifying has found."""
+def print_problems(console: Console, nothing: str, found: Sequence[Checkpoint], problems: Sequence[Problem]) -> None:
+    """Print what verifying has found, or *nothing* where there is no checkpoint."""
     for problem in problems:
-        console.print(f"[red]{escape(problem.file)}[/]: {escape(problem.reason)}", highlight=False)
+        console.print(f"[red]{escape(problem.file)}[/]: {escape(problem.reason)}", highlight=False, soft_wrap=True)
     if not found:
-        console.print(f"There is no checkpoint at {escape(url)}.", highlight=False)
+        console.print(escape(nothing), highlight=False, soft_wrap=True)
     elif not problems:
-        whole = sum(it.status != "partial" for it in found)
+        whole, total = sum(it.status != "partial" for it in found), bytes_to_read(found)
         console.print(f"[green]{whole} checkpoints verify[/], {human_size(total)} read.", highlight=False)
+
+
+def bytes_to_read(found: Sequence[Checkpoint]) -> int:
+    """Return how many bytes verifying has to read."""
+    return sum(it.size for it in found if it.status != "partial")
 
 
 def print_demo(console: Console, result: DemoResult) -> None:

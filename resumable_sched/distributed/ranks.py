@@ -131,7 +131,7 @@ class ProcessGroupRanks:
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         """Return every rank's payload, in two collectives: the lengths, then the bytes padded to the longest."""
-        length = torch.tensor([len(payload)], dtype=torch.int64)
+        length = torch.tensor([len(payload)], dtype=torch.int64, device="cpu")
         lengths = [torch.zeros_like(length) for _ in range(self.world_size)]
         dist.all_gather(lengths, length, group=self._group)
         sizes = [int(n) for n in lengths]
@@ -142,7 +142,7 @@ class ProcessGroupRanks:
 
     def broadcast(self, payload: bytes) -> bytes:
         """Send rank 0's payload, in two collectives: its length, then its bytes."""
-        length = torch.tensor([len(payload)], dtype=torch.int64)
+        length = torch.tensor([len(payload)], dtype=torch.int64, device="cpu")
         dist.broadcast(length, group=self._group, group_src=0)
         size = int(length)
         content = _as_tensor(payload if self.rank == 0 else b"", max(size, 1))
@@ -151,7 +151,7 @@ class ProcessGroupRanks:
 
     def start_any(self, flag: bool) -> Pending:
         """Start an all-reduce that does not hold up the caller."""
-        value = torch.tensor([flag], dtype=torch.int32)
+        value = torch.tensor([flag], dtype=torch.int32, device="cpu")
         work = dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
         assert work is not None
         return _Reduction(work, value)
@@ -163,7 +163,7 @@ class ProcessGroupRanks:
 
 def _as_tensor(payload: bytes, size: int) -> torch.Tensor:
     """Return *payload*, padded with zeros to *size*."""
-    content = torch.zeros(size, dtype=torch.uint8)
+    content = torch.zeros(size, dtype=torch.uint8, device="cpu")
     if payload:
         content[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
     return content

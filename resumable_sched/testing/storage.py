@@ -190,6 +190,20 @@ class StorageSuite:
 
         assert storage.list() == {}
 
+    def test_a_write_under_way_is_not_an_object_yet(self, storage: Storage) -> None:
+        """Until it is whole it has no name of its own; what it takes up is listed as a leftover, or not at all."""
+        seen: dict[str, int] = {}
+
+        def parts() -> Iterator[bytes]:
+            yield b"abc"
+            seen.update(storage.list())
+            yield b"def"
+
+        storage.write("folder/object", parts(), 6)
+
+        assert all(key.startswith("folder/.tmp-") and key.endswith("-object") for key in seen), seen
+        assert storage.list() == {"folder/object": 6}
+
     def test_it_deletes_one_object(self, storage: Storage) -> None:
         """Only that one is gone, at once, and to delete it again is no error."""
         storage.write("folder/a", [b"a"], 1)

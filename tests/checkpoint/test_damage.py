@@ -116,7 +116,7 @@ def test_every_truncated_or_lengthened_file_is_named_and_stepped_over(run: Path)
 
 
 def test_every_missing_file_is_named_and_stepped_over(run: Path) -> None:
-    """Shards, manifests, claims and notes; only metrics that came later may be gone without a trace."""
+    """Shards, manifests, claims and notes; only the last metrics that came later may be gone without a trace."""
     for path in _files(run):
         content = path.read_bytes()
         path.unlink()
@@ -129,6 +129,24 @@ def test_every_missing_file_is_named_and_stepped_over(run: Path) -> None:
         else:
             _expect(run, path)
         path.write_bytes(content)
+
+
+def test_metrics_that_are_missing_between_others_are_named(tmp_path: Path) -> None:
+    """The numbers of the notes have no gaps, so the loss of any but the last shows; later ones are counted on."""
+    with CheckpointManager(tmp_path, _state(1)) as manager:
+        manager.save(1, block=True)
+        for number in range(4):
+            manager.record(1, {"loss": number, f"only {number}": 1.0})
+        (folder,) = tmp_path.glob("ckpt-*")
+        notes = sorted(folder.glob("metrics-*"))
+        for lost in (notes[3], notes[1], notes[0]):
+            lost.unlink()
+        named = [it.file for it in manager.verify()]
+        manager.record(1, {"loss": 9})
+        metrics = dict(manager.checkpoints()[0].metrics)
+
+    assert named == [f"{folder.name}/metrics-00000{number}-*.json" for number in (0, 1)]
+    assert metrics == {"loss": 9.0, "only 2": 1.0}
 
 
 def test_swapped_files_are_noticed(run: Path) -> None:

@@ -230,6 +230,30 @@ def test_of_two_claims_of_one_number_the_lower_name_claims_again(tmp_path: Path)
     assert mine.startswith("000002-")
 
 
+def test_a_claim_that_a_newer_start_clears_away_while_it_is_written_is_made_again(tmp_path: Path) -> None:
+    """A start that is frozen in its claim, and whose unfinished file is removed as a leftover, claims higher."""
+    _Job(tmp_path).save(1)
+    frozen = _Elsewhere(LocalStorage(tmp_path))
+
+    def clear_away() -> None:
+        for iteration in (2, 3):
+            _Job(tmp_path).save(iteration)
+        _raise_not_found("")
+
+    frozen.before_write = _once(".json", clear_away)
+    mine = claim_url(frozen)
+    frozen.before_write = _raise_not_found
+
+    assert mine == newest_claim(LocalStorage(tmp_path))
+    assert mine.startswith("000004-")
+    with pytest.raises(FileNotFoundError):  # any other reason is an error
+        claim_url(frozen)
+
+
+def _raise_not_found(key: str) -> None:
+    raise FileNotFoundError(2, "No such file", key)
+
+
 def test_an_unreadable_claim_still_fences(tmp_path: Path) -> None:
     """A claim counts by its name, whatever its content has become."""
     job = _Job(tmp_path)

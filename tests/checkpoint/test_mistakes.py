@@ -42,16 +42,33 @@ def test_what_was_saved_last_is_the_newest_whatever_its_number(tmp_path: Path) -
 def test_another_optimizer_is_refused_before_anything_is_touched(tmp_path: Path, saved: Any, built: Any) -> None:
     """The error names both classes, and the model keeps its values."""
     model = torch.nn.Linear(2, 1)
-    with CheckpointManager(tmp_path, {"model": model, "optimizer": saved(model.parameters(), lr=0.1)}) as manager:
+    state: dict[str, Any] = {"model": model, "optimizer": saved(model.parameters(), lr=0.1), "rng": RNGState()}
+    with CheckpointManager(tmp_path, state) as manager:
         manager.save(4)
     other = torch.nn.Linear(2, 1)
     before = other.weight.clone()
+    state |= {"model": other, "optimizer": built(other.parameters(), lr=0.1)}
 
-    with CheckpointManager(tmp_path, {"model": other, "optimizer": built(other.parameters(), lr=0.1)}) as manager:  # noqa: SIM117
+    with CheckpointManager(tmp_path, state) as manager:  # noqa: SIM117
         with pytest.raises(StateMismatchError, match=rf"saved from a {saved.__name__}, but is a {built.__name__} here"):
             manager.restore()
 
     assert torch.equal(other.weight, before)
+
+
+def test_a_training_whose_generators_are_not_saved_is_refused(tmp_path: Path) -> None:
+    """A model with its optimizer needs an RNGState, or a word that nothing is drawn; what does not train needs none."""
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    both = {"net": model, "opt": optimizer}
+
+    with pytest.raises(ValueError, match=r'an RNGState beside "net" and "opt", .* require_rng=False'):
+        CheckpointManager(tmp_path, both)
+
+    CheckpointManager(tmp_path, both, require_rng=False).close()
+    CheckpointManager(tmp_path, both, read_only=True).close()
+    for enough in (both | {"rng": RNGState()}, {"net": model}, {"opt": optimizer, "epoch": 1}):
+        CheckpointManager(tmp_path, enough).close()
 
 
 def test_settings_that_the_checkpoint_replaces_are_named(tmp_path: Path) -> None:

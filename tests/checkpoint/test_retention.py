@@ -95,6 +95,7 @@ def test_ties_go_to_the_earlier_and_nan_is_never_best() -> None:
         {"keep_best": ("loss", "min", 0)},
         {"keep_best": ("loss", "min")},
         {"keep_best": "loss"},
+        {"keep_best": (1, "min", 1)},
     ],
 )
 def test_rules_that_mean_nothing_are_refused(arguments: dict[str, Any]) -> None:

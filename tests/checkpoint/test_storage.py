@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -115,16 +116,27 @@ def test_a_faulty_storage_is_dead_after_the_crash(tmp_path: Path, *, half_writte
     assert LocalStorage(tmp_path).list() == {"first": 4, **({"second": 2} if half_written else {})}
 
 
-def test_leftovers_of_an_interrupted_write_are_not_listed_and_go_with_their_folder(tmp_path: Path) -> None:
-    """A process that dies in a write leaves a temporary file that no listing shows."""
+def test_leftovers_of_a_killed_write_are_listed_and_go_with_their_folder(tmp_path: Path) -> None:
+    """A process that dies in a write leaves a temporary file, whose name says of what, or an empty folder."""
     storage = LocalStorage(tmp_path)
-    storage.write("folder/object", [b"x"], 1)
-    (tmp_path / "folder" / ".tmp-0123").write_bytes(b"half")
+
+    def die() -> Iterator[bytes]:
+        yield b"half"
+        os._exit(0)
+
+    if (child := os.fork()) == 0:
+        storage.write("folder/object", die(), 8)
+    os.waitpid(child, 0)
+    (tmp_path / "empty").mkdir()
 
     listed = storage.list()
-    storage.delete_folder("folder")
+    for folder in ("folder", "empty"):
+        storage.delete_folder(folder)
 
-    assert listed == {"folder/object": 1}
+    assert {re.sub("[0-9a-f]{32}", "UNIQUE", key): size for key, size in listed.items()} == {
+        "folder/.tmp-UNIQUE-object": 4,
+        "empty/.tmp-": 0,
+    }
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,6 +252,14 @@ def test_local_urls_of_every_spelling_are_the_same_place(tmp_path: Path, monkeyp
     assert {open_storage(url).url for url in spellings} == {str(place)}
 
 
+def test_a_path_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a URL cannot say, a path can."""
+    monkeypatch.chdir(tmp_path)
+
+    assert open_storage(Path("a::b")).url == str(tmp_path / "a::b")
+    assert open_storage("./~nobody-at-all/run").url == str(tmp_path / "~nobody-at-all" / "run")
+
+
 def test_urls_with_and_without_a_trailing_slash_are_the_same_place() -> None:
     """A slash at the end of a URL means nothing."""
     assert open_storage("memory://run/").url == open_storage("memory://run").url
@@ -253,6 +273,9 @@ def test_urls_with_and_without_a_trailing_slash_are_the_same_place() -> None:
         (Path("s3://bucket/run"), None, "a path drops the second slash of s3://"),
         ("nonsense://bucket", None, "nonsense"),
         ("/somewhere", {"anon": True}, "`storage_options` must be empty for a local path"),
+        ("a::b", None, "`url` must be one place, but is 'a::b' instead"),
+        ("simplecache::s3://bucket/run", None, "`url` must be one place"),
+        ("~nobody-at-all/run", None, "must be in the home of a user .* but is '~nobody-at-all/run' instead"),
     ],
 )
 def test_urls_that_mean_nothing_are_refused(url: Any, options: dict[str, Any] | None, says: str) -> None:

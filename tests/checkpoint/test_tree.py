@@ -195,6 +195,16 @@ def test_what_cannot_be_stored_is_refused_by_path_and_type(value: Any, kind: str
     assert caught.value.kind in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors_are_refused_by_path(layout: torch.layout) -> None:
+    """They have no shape that could be stored."""
+    nested = torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)], layout=layout)
+
+    with pytest.raises(UnstorableError, match=r'state\["x"\]\["a"\] must be a tensor.* but is a .*[nN]ested'):
+        flatten({"a": nested}, "x")
+
+
 def test_a_refused_key_is_named() -> None:
     """A key that is no plain value is refused too."""
     with pytest.raises(UnstorableError, match=r'state\["a"\]\[frozenset\(\)\]'):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from resumable_sched import CheckpointManager, LinearLR, SchedulerGroup, __version__
 from resumable_sched.cli.app import app
+from resumable_sched.distributed import FakeRanks
 
 
 def run(*arguments: object) -> Result:
@@ -22,7 +24,8 @@ def url(tmp_path: Path) -> Path:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     group = SchedulerGroup(optimizer, [LinearLR(optimizer, start_factor=0.5, end=40, by_epoch=False)], epoch_length=15)
-    with CheckpointManager(tmp_path / "run", {"model": model, "optimizer": optimizer, "schedule": group}) as manager:
+    state = {"model": model, "optimizer": optimizer, "schedule": group}
+    with CheckpointManager(tmp_path / "run", state, require_rng=False) as manager:
         for iteration in (10, 20):
             while group.iteration < iteration:
                 optimizer.step()
@@ -94,6 +97,49 @@ def test_show_tells_all_about_the_newest_or_a_given_one(url: Path) -> None:
     assert {it["name"]: it["bytes"] for it in content["objects"]} == {"model": 32, "optimizer": 0, "schedule": 0}
 
 
+class Summarized:
+    """An object of the user's that says something of itself in a form of its own."""
+
+    def __init__(self, summary: Any) -> None:
+        self._summary = summary
+
+    def state_dict(self) -> dict[str, Any]:
+        """Have no state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Need none."""
+
+    def summary(self) -> Any:
+        """Return what was given."""
+        return self._summary
+
+
+@pytest.mark.parametrize(
+    ("summary", "shown"),
+    [
+        ({"position": 3}, "3"),
+        ({"position": {"iteration": [1], "place": "here", "samples": None, 7: {1: 2}}}, "place here"),
+        ({"position": {"tokens": 1.5, "samples": 1234}}, "1.5 tokens, 1,234 samples"),
+        ({"position": {"iteration": 1, "epoch": (1, 2)}}, "epoch 1/2"),
+        ({"values": [1, 2]}, "1/2"),
+        ({"values": {"lr": None, 1: {"x": 0.5}}}, "lr None, 1 (x 0.5)"),
+        ("text", ""),
+        (None, ""),
+        ([1], ""),
+    ],
+)
+def test_a_summary_of_any_form_is_shown_or_left_out(tmp_path: Path, summary: Any, shown: str) -> None:
+    """What an object says of itself cannot keep checkpoints from being listed."""
+    with CheckpointManager(tmp_path, {"own": Summarized(summary)}) as manager:
+        manager.save(1)
+
+    listed, told = run("ls", tmp_path), run("show", tmp_path)
+
+    assert (listed.exit_code, told.exit_code) == (0, 0), listed.output + told.output
+    assert shown in told.output
+
+
 def test_verify_reads_everything_and_names_the_damaged_file(url: Path) -> None:
     """Exit code 0 when every byte verifies, 1 and the file's name when one does not."""
     before = run("verify", url)
@@ -106,6 +152,91 @@ def test_verify_reads_everything_and_names_the_damaged_file(url: Path) -> None:
     assert f"{folder_of(url, 10).name}/rank-00000.safetensors" in after.output.replace("\n", "")
     assert only_the_other.exit_code == 0
     assert len(json.loads(run("verify", url, "--json").stdout)["problems"]) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "delete"])
+def test_show_tells_of_a_damaged_checkpoint_what_its_manifest_says(url: Path, damage: str) -> None:
+    """With a sound manifest only the shard is in doubt: parent, ranks, time, position and tensors are known."""
+    shard = folder_of(url, 20) / "rank-00000.safetensors"
+    sound = [line.split() for line in run("show", url, 20).output.splitlines()]
+    if damage == "cut":
+        shard.write_bytes(shard.read_bytes()[:-1])
+    else:
+        shard.unlink()
+
+    done = run("show", url, 20)
+
+    assert done.exit_code == 1
+    assert "corrupt: rank-00000.safetensors: it" in done.output
+    for text in (f"{folder_of(url, 10).name.split('-', 2)[2]}", " ago)", "epoch 1", "val_loss 0.05", "model/weight"):
+        assert text in done.output
+    told = [line.split() for line in done.output.splitlines()]
+    assert {line[0] for line in sound if line not in told} <= {"status", "size", "saved"}
+
+
+def test_show_says_unknown_where_there_is_no_manifest(url: Path) -> None:
+    """A partial checkpoint is not said to be the first one."""
+    (folder_of(url, 20) / "manifest.json").unlink()
+
+    output = run("show", url, 20).output
+
+    assert [line.split() for line in output.splitlines() if line.split()[:1] in (["ranks"], ["after"], ["saved"])] == [
+        ["ranks", "unknown"],
+        ["after", "unknown"],
+        ["saved", "unknown"],
+    ]
+
+
+class OwnTensors(Summarized):
+    """An object of which each rank has its own tensors."""
+
+    per_rank = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Have two tensors."""
+        return {"a": torch.zeros(3), "state": torch.zeros(1)}
+
+
+def test_show_counts_the_tensors_of_each_object(tmp_path: Path) -> None:
+    """Whatever objects are called, each tensor counts for its own one; of what is per rank all ranks' do."""
+    state = {
+        "optimizer": {"state": torch.zeros(100)},
+        "state": torch.zeros(1),
+        "a/b": torch.zeros(10),
+        "a": 1,
+        "00000": OwnTensors(None),
+    }
+
+    def work(ranks: FakeRanks) -> None:
+        with CheckpointManager(tmp_path, dict(state), process_group=ranks) as manager:
+            manager.save(1)
+
+    assert FakeRanks.run(2, work) == [None, None]
+    content = json.loads(run("show", tmp_path, "--json").stdout)
+
+    assert {it["name"]: (it["sharing"], it["tensors"], it["bytes"]) for it in content["objects"]} == {
+        "optimizer": ("shared", 1, 400),
+        "state": ("shared", 1, 4),
+        "a/b": ("shared", 1, 40),
+        "a": ("shared", 0, 0),
+        "00000": ("per rank", 4, 32),
+    }
+
+
+def test_lines_are_not_broken_where_a_program_reads_them(url: Path) -> None:
+    """In a pipe each problem and each reason is one line, however long it is."""
+    with (folder_of(url, 10) / "rank-00000.safetensors").open("ab") as file:
+        file.write(b"x")
+    environment = {"COLUMNS": "40"}
+
+    listed = CliRunner().invoke(app, ["ls", str(url)], env=environment).stdout.splitlines()
+    verified = CliRunner().invoke(app, ["verify", str(url)], env=environment).stdout.splitlines()
+    absent = CliRunner().invoke(app, ["verify", str(url), "9"], env=environment).stdout.splitlines()
+
+    assert len([it for it in listed if it.startswith("10 (") and "rank-00000.safetensors: it has" in it]) == 1
+    assert len(verified) == 1
+    assert verified[0].startswith(f"{folder_of(url, 10).name}/rank-00000.safetensors: it has")
+    assert absent == [f"There is no checkpoint of iteration 9 at {url}."]
 
 
 @pytest.mark.parametrize("command", ["ls", "show", "verify"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def _save(root: Path | Storage, ranks: FakeRanks, step: int, *, asynchronous: bo
         "alike": _Own(step),
         "n": step,
     }
-    with CheckpointManager(root, state, process_group=ranks, asynchronous=asynchronous) as manager:
+    with CheckpointManager(root, state, process_group=ranks, asynchronous=asynchronous, require_rng=False) as manager:
         manager.restore(only=[])
         manager.save(step, {"loss": float(ranks.rank)})
 
@@ -238,6 +239,34 @@ def test_a_rank_without_memory_for_its_copy_fails_the_save_on_all(tmp_path: Path
 
     assert isinstance(first, RankError)
     assert isinstance(second, TypeError)
+
+
+def test_a_rank_that_cannot_start_its_writer_fails_the_save_on_all(
+    tmp_path: Path, on_ranks: OnRanks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writers of the other ranks do not wait for a thread that never came; then all go on."""
+    without_threads: set[int] = set()
+    start = threading.Thread.start
+
+    def start_if_possible(thread: threading.Thread) -> None:
+        if threading.get_ident() in without_threads:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_possible)
+
+    def work(ranks: FakeRanks) -> str:
+        with CheckpointManager(tmp_path, {"t": torch.ones(3)}, process_group=ranks) as manager:
+            if ranks.rank == 1:
+                without_threads.add(threading.get_ident())
+            manager.save(1)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                manager.save(2)
+            without_threads.clear()
+            manager.save(3, block=True)
+            return ",".join(str(it.iteration) for it in manager.checkpoints())
+
+    assert on_ranks(3, work) == ["3"] * 3
 
 
 def test_after_a_failed_save_all_ranks_go_on_together(tmp_path: Path, on_ranks: OnRanks) -> None:

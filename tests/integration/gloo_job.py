@@ -152,6 +152,18 @@ def a_schedule_that_differs_is_noticed(root: Path) -> None:
         manager.save(0, block=True)
 
 
+def another_default_device_changes_nothing() -> None:
+    """Exchange messages where new tensors are elsewhere, as with ``torch.set_default_device("cuda")``."""
+    ranks = current_ranks()
+    torch.set_default_device("meta")
+    try:
+        assert ranks.all_gather(b"%d" % ranks.rank) == [b"0", b"1"]
+        assert ranks.broadcast(b"%d" % ranks.rank) == b"0"
+        assert ranks.start_any(ranks.rank == 1).result()
+    finally:
+        torch.set_default_device(None)
+
+
 def main() -> None:
     """Join the group that the environment describes, and run everything."""
     torch.set_num_threads(1)
@@ -161,6 +173,7 @@ def main() -> None:
     one_shot_calls_share_their_sockets(Path(sys.argv[1]) / "group")
     a_metric_is_agreed_on()
     a_schedule_that_differs_is_noticed(Path(sys.argv[1]) / "differs")
+    another_default_device_changes_nothing()
     dist.destroy_process_group()
 
 

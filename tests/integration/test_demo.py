@@ -92,6 +92,17 @@ def test_the_comparison_names_the_first_iteration_at_which_something_was_not_res
     assert [(it.iteration, it.what) for it in differences if it] == [(stopped + 1, what)] * 2
 
 
+def test_the_demo_hides_gpus_from_its_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is promised is a comparison on the CPU, and a machine may have fewer GPUs than the demo has ranks."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    script = tmp_path / "look.py"
+    script.write_text("import os\nprint('sees', repr(os.environ.get('CUDA_VISIBLE_DEVICES')))\n")
+
+    Training(script, lambda *_: None).run_to_end(tmp_path / "run", "look")
+
+    assert (tmp_path / "run" / "log.txt").read_text().count("sees ''") == 2
+
+
 def test_the_demo_is_identical_and_can_be_run_again_in_its_own_folder_only(tmp_path: Path) -> None:
     """The demo exits 0 with a picture and JSON; it replaces its own files, and refuses a folder with others."""
     command = [sys.executable, "-m", "resumable_sched.cli", "demo", "--json", "--dir"]

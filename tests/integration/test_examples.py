@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from resumable_sched import CheckpointManager
 from resumable_sched.demo import example_script
@@ -94,6 +97,30 @@ def test_torchrun_passes_a_signal_on_and_waits_for_the_save(tmp_path: Path, numb
     assert code == 1
     assert newest(tmp_path) > 0
     assert seconds < 30
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), (1, "gloo"), (2, "nccl"), (8, "nccl")])
+def test_the_distributed_example_takes_gpus_only_if_there_is_one_for_each_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, backend: str
+) -> None:
+    """On a machine with one GPU two ranks train on the CPU; rank 1 does not ask for a second one."""
+    chosen: list[str] = []
+
+    def init_process_group(backend: str) -> None:
+        chosen.append(backend)
+        raise InterruptedError
+
+    monkeypatch.setattr(sys, "argv", ["train_ddp.py", "--checkpoint-url", str(tmp_path)])
+    for name, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(dist, "init_process_group", init_process_group)
+
+    with pytest.raises(InterruptedError):
+        runpy.run_path(str(example_script()), run_name="__main__")
+
+    assert chosen == [backend]
 
 
 def test_the_distributed_example_is_short_enough_to_read() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resumable_sched.checkpoint import load
+from resumable_sched.checkpoint import CheckpointManager, Retention, load
 from resumable_sched.errors import IncompleteCheckpointError
 from tests.integration.killable import make_state, step_of
 
@@ -34,6 +34,14 @@ def server() -> Iterator[subprocess.Popen[str]]:
         yield process
         assert process.stdin is not None
         process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def save_seconds(server: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Return how long a save takes on this disk, so that kills fall into saves on slow ones too."""
+    folder = tmp_path_factory.mktemp("pace")
+    acknowledged = _kill_once(server, folder / "run", folder / "notes", 0.5, "synchronous")
+    return 0.5 / max(len(acknowledged), 1)
 
 
 def _kill_once(server: subprocess.Popen[str], url: Path, notes: Path, after_seconds: float, mode: str) -> list[int]:
@@ -59,13 +67,13 @@ def _kill_once(server: subprocess.Popen[str], url: Path, notes: Path, after_seco
 
 @pytest.mark.parametrize("mode", ["asynchronous", "synchronous"])
 def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(
-    server: subprocess.Popen[str], tmp_path: Path, mode: str
+    server: subprocess.Popen[str], tmp_path: Path, save_seconds: float, mode: str
 ) -> None:
     """Every job is killed somewhere in its saves; the next one and a reader get the last step, or a newer whole one."""
     rng = random.Random(f"{mode} {KILLS}")  # noqa: S311 - the same moments in every run
     reached = 0
     for kill in range(KILLS):
-        acknowledged = _kill_once(server, tmp_path / "run", tmp_path / "notes", rng.uniform(0, 0.08), mode)
+        acknowledged = _kill_once(server, tmp_path / "run", tmp_path / "notes", rng.uniform(0, 8) * save_seconds, mode)
         reached = max([reached, *acknowledged])
         state = make_state(-1)
         try:
@@ -77,7 +85,13 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(
         assert step >= reached, f"kill {kill}: step {reached} was acknowledged, but {step} is restored"
         reached = step
 
-    assert reached > KILLS, "the jobs were killed before they could save anything"
+    assert reached > KILLS // 2, "the jobs were killed before they could save anything"
+    with CheckpointManager(tmp_path / "run", state, retention=Retention(keep_last=2)) as manager:
+        manager.restore()
+        manager.save(step_of(state) + 1)
+    kept = {it.save_id for it in manager.checkpoints()}
+    assert [name for _, _, names in os.walk(tmp_path / "run") for name in names if name.startswith(".tmp-")] == []
+    assert {path.name.split("-", 2)[2] for path in (tmp_path / "run").glob("ckpt-*")} == kept
 
 
 def test_a_killed_first_job_leaves_nothing_or_a_whole_checkpoint(server: subprocess.Popen[str], tmp_path: Path) -> None:

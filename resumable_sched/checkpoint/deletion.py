@@ -1,0 +1,139 @@
+"""Delete what retention does not keep, and what jobs that died have left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from resumable_sched.checkpoint.catalog import metrics_of
+from resumable_sched.checkpoint.lineage import eligible, require_newest
+from resumable_sched.checkpoint.manifest import (
+    INCARNATIONS,
+    MANIFEST,
+    Folder,
+    Survey,
+    claim_of,
+    claim_order,
+    read_manifest,
+    survey,
+)
+from resumable_sched.checkpoint.retention import Candidate, Retention
+from resumable_sched.errors import CorruptCheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from resumable_sched.checkpoint.storage import Storage
+
+__all__ = ["give_back", "retire"]
+
+_log = logging.getLogger(__name__)
+
+
+def give_back(storage: Storage, folder: Folder) -> None:
+    """Delete the shards of a checkpoint whose manifest could not be written; on a full disk the next save needs room.
+
+    A manifest that reads back is a commit, whatever the error was, and stays.
+
+    Raises:
+        FencedError: If a newer start of the job has taken over; nothing is deleted then.
+    """
+    with contextlib.suppress(OSError):
+        require_newest(storage, folder.claim)
+        try:
+            read_manifest(storage, folder)
+        except (FileNotFoundError, CorruptCheckpointError):
+            storage.delete(f"{folder.name}/{MANIFEST}")
+            storage.delete_folder(folder.name)
+
+
+def retire(storage: Storage, newest: Folder, retention: Retention) -> None:
+    """Delete what need not be kept and what died jobs have left; manifests first, so that nothing is half there.
+
+    What cannot be deleted is logged, and the rest is deleted all the same.
+
+    Args:
+        storage: Where.
+        newest: The checkpoint that was just committed.
+        retention: What to keep.
+
+    Raises:
+        FencedError: If a newer start of the job has taken over; nothing is deleted from then on.
+    """
+    view = survey(storage)
+    current = {folder.save_id for folder in eligible(storage, view)}
+    committed = [folder for folder in view.folders if folder.committed]
+    with_metrics = retention.keep_best is not None
+    candidates = [
+        Candidate(it, it.save_id in current, _metrics_of(storage, it) if with_metrics else {}) for it in committed
+    ]
+    left_behind = [it for it in view.folders if not it.committed and it.order < newest.order]
+    doomed = [it for it in (*retention.doomed(candidates), *left_behind) if it != newest]
+    deletion = _Deletion(storage, newest.claim)
+    gone = [it for it in doomed if deletion.of_folder(it)]
+    oldest = min(claim_order(it.claim) for it in (newest, *view.folders) if it not in gone)
+    for claim in view.claims:
+        # A claim of which nothing is left decides nothing any more: newer ones outrank it.
+        if claim_order(claim) < oldest:
+            deletion.of_objects(f"{INCARNATIONS}/{claim}.json", f"{INCARNATIONS}/{claim}.resumed.json")
+    deletion.of_objects(*_leftovers(view, newest.claim))
+    if deletion.failed:
+        # The checkpoint is committed, and that is what the caller asked for.
+        _log.error(
+            "%s could not be deleted from %s; the next save tries again.",
+            ", ".join(deletion.failed),
+            storage.url,
+            exc_info=next(iter(deletion.failed.values())),
+        )
+
+
+class _Deletion:
+    """Deletions one after the other, each only while nobody has taken over, and none stopped by one that fails."""
+
+    def __init__(self, storage: Storage, claim: str) -> None:
+        self._storage = storage
+        self._claim = claim
+        self.failed: dict[str, Exception] = {}
+        """Why, by name of a folder or an object."""
+
+    def of_folder(self, folder: Folder) -> bool:
+        """Delete a checkpoint, its manifest first, and return whether it is gone."""
+        self._attempt(f"{folder.name}/{MANIFEST}", self._storage.delete)
+        if f"{folder.name}/{MANIFEST}" not in self.failed:
+            self._attempt(folder.name, self._storage.delete_folder)
+        return not self.failed.keys() & {folder.name, f"{folder.name}/{MANIFEST}"}
+
+    def of_objects(self, *keys: str) -> None:
+        """Delete some objects."""
+        for key in keys:
+            self._attempt(key, self._storage.delete)
+
+    def _attempt(self, name: str, delete: Callable[[str], None]) -> None:
+        require_newest(self._storage, self._claim)
+        try:
+            delete(name)
+        except Exception as error:  # noqa: BLE001 - such as no permission for one folder; the others must go still
+            self.failed[name] = error
+
+
+def _leftovers(view: Survey, mine: str) -> list[str]:
+    """Return the unfinished writes outside of the folders that go as a whole, of which nothing can come any more.
+
+    Nobody misses a temporary name whose object is there, and a claim that is not higher than *mine* is void. Metrics
+    may just be being written, by a process that has no claim; they stay as long as their checkpoint.
+    """
+    there = {f"{folder.name}/{name}" for folder in view.folders for name in folder.files}
+    found = []
+    for key, becomes in view.leftovers.items():
+        claim = claim_of(becomes)
+        if becomes in there or (claim is not None and claim_order(claim) <= claim_order(mine)):
+            found.append(key)
+    return found
+
+
+def _metrics_of(storage: Storage, folder: Folder) -> Mapping[str, float]:
+    try:
+        return metrics_of(storage, folder, read_manifest(storage, folder))
+    except OSError:  # a damaged one has no metrics, and is nobody's best
+        return {}
