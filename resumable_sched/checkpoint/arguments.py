@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -36,19 +37,22 @@ def require_names(state: Mapping[str, Any]) -> None:
             raise ValueError(f'A name in `state` must be a string like "model", but is {name!r} instead.')
 
 
-def require_generators(state: Mapping[str, Any]) -> None:
-    """Check that what trains has its random number generators saved."""
+def require_generators(state: Mapping[str, Any], *, refuse: bool) -> None:
+    """Check that what trains has its random number generators saved; warn, or *refuse* it."""
 
     def first(kind: type) -> str | None:
         return next((name for name, value in state.items() if isinstance(value, kind)), None)
 
     module, optimizer = first(torch.nn.Module), first(torch.optim.Optimizer)
     if module is not None and optimizer is not None and first(RNGState) is None:
-        raise ValueError(
+        text = (
             f'`state` must have an RNGState beside "{module}" and "{optimizer}", but has {list(state)} instead: '
             'after a resume, dropout and shuffling would draw other numbers. Add "rng": RNGState(), or pass '
             "require_rng=False if nothing draws from the global generators."
         )
+        if refuse:
+            raise ValueError(text)
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def require_known(names: Iterable[str], state: Mapping[str, Any]) -> list[str]:

@@ -87,11 +87,12 @@ class CheckpointManager:
         process_group: Which ranks take part; None for all.
         asynchronous: Copy the state and write it in the background. Errors are raised at the next call.
         read_only: Never write anything: no claim, no save.
-        require_rng: Refuse a *state* with a module and an optimizer but no `RNGState`: such a run would not go on as it
-            was. False where nothing draws from the global generators, or an object of your own saves them.
+        require_rng: What to do about a *state* with a module and an optimizer but no `RNGState`, with which a run would
+            not go on as it was: True refuses it, None warns. False says that nothing draws from the global generators,
+            or that an object of your own saves them.
 
     Raises:
-        ValueError: If the URL or the names in *state* are not usable, or an `RNGState` is missing.
+        ValueError: If the URL or the names in *state* are not usable, or an `RNGState` is missing where it is required.
         RuntimeError: If this process already has an open manager that writes to this URL.
     """
 
@@ -105,11 +106,11 @@ class CheckpointManager:
         process_group: dist.ProcessGroup | Ranks | None = None,
         asynchronous: bool = True,
         read_only: bool = False,
-        require_rng: bool = True,
+        require_rng: bool | None = None,
     ) -> None:
         require_names(state)
-        if require_rng and not read_only:
-            require_generators(state)
+        if require_rng is not False and not read_only:
+            require_generators(state, refuse=require_rng is True)
         self._state = state
         self._storage = _storage_of(url, storage_options)
         self._ranks = _ranks_of(process_group)

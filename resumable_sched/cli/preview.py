@@ -119,6 +119,10 @@ def _import(module: str) -> None:
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:
         importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"`--import` must name a module that can be imported, but is {module!r} instead: {error}."
+        ) from error
     finally:
         sys.path.pop(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,8 @@ def plot_trace(
     previews = [preview_of(source, past=past, **shared)]
     if other is not None:
         previews.append(preview_of(other, past=None, **shared))
+    if len({each.label for each in previews}) < len(previews):  # two configs from Python
+        previews = [replace(each, label=label) for each, label in zip(previews, ("first", "second"), strict=True)]
     return figure_of_previews(previews, title=title, log=log)
 
 

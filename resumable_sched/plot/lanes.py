@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.preview import Preview
     from resumable_sched.schedule.windows import Window
 
-__all__ = ["alike_groups", "amendments_of", "bounds_of", "constant_columns", "gaps_of", "group_label"]
+_MOST_LETTERS: Final = 36
+
+__all__ = ["alike_groups", "amendments_of", "bounds_of", "constant_columns", "gaps_of", "group_label", "shortened"]
 
 
 def bounds_of(window: Window, preview: Preview) -> tuple[int, int]:
@@ -58,17 +60,30 @@ def group_label(groups: Sequence[int], names: Sequence[str | None] = ()) -> str:
     >>> group_label([0, 1, 2, 4]), group_label([1]), group_label([0, 1], ["neck", None])
     ('groups 0-2, 4', 'group 1', 'neck, group 1')
     """
-    named = [name for each in groups if (name := names[each] if each < len(names) else None) is not None]
+    named = [shortened(name) for each in groups if (name := names[each] if each < len(names) else None) is not None]
     rest = [each for each in groups if each >= len(names) or names[each] is None]
     numbered = [f"{'group' if len(rest) == 1 else 'groups'} {_ranges(rest)}"] if rest else []
+    few = 4
+    if len(named) > few:
+        named[few - 1 :] = [f"{len(named) - few + 1} more"]
     return ", ".join([*named, *numbered])
+
+
+def shortened(text: str, most: int = _MOST_LETTERS) -> str:
+    """Leave out the middle of a long *text*.
+
+    >>> shortened("a_module.with_a_very_long_name.weight", 20)
+    'a_module....e.weight'
+    """
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[: most - 3 - half]}...{text[-half:]}"
 
 
 def amendments_of(preview: Preview, name: str) -> list[tuple[int, str]]:
     """Give where a hyper-parameter was amended and how, each change once for all param groups that it is of."""
     members: dict[tuple[int, str], list[int]] = {}
     for each in preview.trace.amendments.get(name, ()):
-        members.setdefault((each.iteration, each.label), []).append(each.group)
+        members.setdefault((each.iteration, shortened(each.label, 2 * _MOST_LETTERS)), []).append(each.group)
     count, names = len(preview.trace.values.get(name, ())), preview.trace.groups.get(name, ())
     return [
         (place, text if len(groups) == count else f"{text} ({group_label(groups, names)})")

@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resumable_sched.plot.lanes import alike_groups, amendments_of, bounds_of, constant_columns, gaps_of
+from resumable_sched.plot.lanes import alike_groups, amendments_of, bounds_of, constant_columns, gaps_of, shortened
 from resumable_sched.plot.style import AMENDED, DIFFERENCE, LABELS, LINES, MUTED, TINTS, clean, count_axis, value_axis
 from resumable_sched.plot.thinning import thinned
 from resumable_sched.schedule.preview import first_value_difference
@@ -30,6 +30,7 @@ _LANE: Final = 0.21
 _POINTS: Final = 4_000
 _MOST_EPOCHS: Final = 60
 _LABEL_SIZE: Final = 8
+_MOST_HANDLES: Final = 9
 _LETTER: Final = 0.0078
 """The width of a letter of a label, as a share of the width of a panel."""
 
@@ -69,7 +70,7 @@ def figure_of_previews(previews: Sequence[Preview], *, title: str | None = None,
     axes[-1].set_xlabel("iteration (completed optimizer updates)", fontsize=9)
     axes[-1].set_xlim(*span)
     count_axis(axes[-1], span[1])
-    labels = " and ".join(preview.label for preview in previews)
+    labels = " and ".join(shortened(preview.label) for preview in previews)
     figure.suptitle(labels if title is None else title, fontsize=11)
     _draw_legend(figure, previews)
     return figure
@@ -103,7 +104,8 @@ def _lanes(previews: Sequence[Preview], name: str, difference: ValueDifference |
         windows = [window for window in preview.windows if window.key == name and window.begin is not None]
         for index, window in enumerate(windows):
             begin, end = bounds_of(window, preview)
-            text = f"{preview.label}: {window.label}" if len(previews) > 1 else window.label
+            label = shortened(window.label, 60)
+            text = f"{shortened(preview.label)}: {label}" if len(previews) > 1 else label
             tint = TINTS[number if len(previews) > 1 else index % len(TINTS)]
             lanes.append(_Lane(text, begin, end, tint))
         if len(previews) == 1:
@@ -149,8 +151,10 @@ def _draw_panel(panel: Axes, name: str, previews: Sequence[Preview], span: tuple
         for color, (label, column) in enumerate(curves):
             ink = LINES[(color if len(curves) > 1 else number) % len(LINES)]
             _draw_curve(panel, preview, column, ink, number if len(previews) > 1 else None)
-            if len(curves) > 1 and number == 0:
+            if len(curves) > 1 and number == 0 and color < _MOST_HANDLES:
                 handles.append(Line2D([], [], color=ink, linewidth=2, label=label))
+        if number == 0 and len(curves) > _MOST_HANDLES:
+            handles.append(Line2D([], [], linestyle="", label=f"... {len(curves) - _MOST_HANDLES} more"))
     panel.margins(y=0.08)
     low, high = panel.get_ylim()
     if not log and low < 0 <= min(min(column) for it in previews for column in it.trace.values.get(name, [[0.0]])):
@@ -235,8 +239,8 @@ def _draw_legend(figure: Figure, previews: Sequence[Preview]) -> None:
     handles = []
     if len(previews) > 1:
         handles = [
-            Line2D([], [], color="0.4", linewidth=6, alpha=0.4, label=previews[0].label),
-            Line2D([], [], color="0.2", linewidth=1.6, linestyle="--", label=previews[1].label),
+            Line2D([], [], color="0.4", linewidth=6, alpha=0.4, label=shortened(previews[0].label)),
+            Line2D([], [], color="0.2", linewidth=1.6, linestyle="--", label=shortened(previews[1].label)),
         ]
     elif previews[0].position is not None:
         position = previews[0].position

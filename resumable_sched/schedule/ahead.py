@@ -8,6 +8,7 @@ happens (an epoch, a metric, a load, somebody else's write) ends the run ahead, 
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched.schedule.columns import alike, closed_columns
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from resumable_sched.schedule.clock import Opening
     from resumable_sched.schedule.composition import Composition
+    from resumable_sched.schedule.curves import Affine
     from resumable_sched.schedule.layer import Layer, Unit
     from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.targets import HasParamGroups
@@ -160,7 +162,8 @@ class RunAhead:
         rows = range(now, now + self.length + 1)
         forecast = Forecast(timeline.counters.copy(), timeline.cadence, None, *counts)
         # A counter of its own that an optimizer has moves with it.
-        self._updates = {name: forecast.ticks("iteration", name, rows) for name in timeline.counters.updates}
+        own = timeline.counters.updates.keys() | timeline.cadence.keys()
+        self._updates = {name: forecast.ticks("iteration", name, rows) for name in own}
         self._columns: dict[ParameterKey, _Numbers] = {}
         self._moved: list[_Moved] = []
         self._chains: list[tuple[Composition, _Numbers]] = []
@@ -240,7 +243,8 @@ class RunAhead:
         for moved in self._moved:
             moved.catch_up(before, self.position)
         for name, updates in self._updates.items():
-            self._counters.updates[name] = updates[self.position]
+            if name in self._counters.updates or updates[self.position] != self._counters.iteration:
+                self._counters.updates[name] = updates[self.position]
         for composition, column in self._chains:
             composition.chain = column.values(self.position)
 
@@ -320,14 +324,25 @@ def _rows(
 
 
 def _replayed(composition: Composition, ticks: Sequence[int], firsts: Sequence[int]) -> list[list[float]]:
-    """Give the values of a chain, by stepping a copy."""
-    future = composition.copy()
-    moved = [layer for layer in future.layers if layer.schedule.clock_unit == "iteration"]
-    rows: list[list[float]] = [[] for _ in firsts]
-    for place, tick in enumerate(ticks):
-        if place and tick != ticks[place - 1]:
-            future.tick(moved, lambda layer, at=tick: opening(future, layer, at))  # type: ignore[misc]
-        values = future.values()
-        for row, group in zip(rows, firsts, strict=True):
-            row.append(values[group])
+    """Give the values of a chain, by the increments of its layers, as `Composition.tick` takes them."""
+    moved = [
+        (layer, layer.schedule.begin, layer.schedule.begin + layer.schedule.span)
+        for layer in composition.layers
+        if layer.schedule.clock_unit == "iteration"
+    ]
+    values = [(composition.chain or ())[group] for group in firsts]
+    rows = [[value] for value in values]
+    for before, tick in pairwise(ticks):
+        for layer, begin, last in moved if tick != before else ():
+            if not begin <= tick <= last:
+                continue
+            maps: dict[float, Affine] = {}
+            for column, group in enumerate(firsts):
+                if layer.acts_on is None or layer.acts_on[group]:
+                    base = layer.base[group]
+                    if base not in maps:
+                        maps[base] = layer.schedule.increment(tick - begin, base)
+                    values[column] = maps[base](values[column])
+        for row, value in zip(rows, values, strict=True):
+            row.append(value)
     return rows

@@ -80,9 +80,9 @@ def in_force(amendments: Iterable[Amendment], group: int, iteration: int | None 
     for each in amendments:
         if each.group != group or (iteration is not None and each.iteration > iteration):
             continue
-        if each.kind == "reset":
-            found.clear()
-        else:
+        if each.kind in ("reset", "value"):
+            found.clear()  # whatever was before
+        if each.kind != "reset":
             found.append(each)
     return found
 

@@ -23,9 +23,12 @@ def the_parameter(keys: Iterable[ParameterKey], name: str, optimizer: str | None
 
     Raises:
         KeyError: There is none.
-        ValueError: There are several, and *optimizer* is None.
+        ValueError: There are several, and *optimizer* is None; or *optimizer* has no schedules.
     """
     known = list(keys)
+    names = list(dict.fromkeys(key[0] for key in known))
+    if optimizer is not None and optimizer not in names:
+        raise ValueError(f"`optimizer` must be one that is scheduled ({names}), but is {optimizer!r} instead.")
     found = [key for key in known if key[1] == name and optimizer in (None, key[0])]
     if not found:
         shown = ", ".join(f"{key[1]!r} of {key[0]!r}" for key in known) or "nothing"
@@ -61,8 +64,12 @@ def amendments_for(
     if number is not None:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise TypeError(f"`{given[0]}` must be a number, but is {number!r} instead.")
-        if not math.isfinite(number):
-            raise ValueError(f"`{given[0]}` must be finite, but is {number!r} instead.")
+        try:
+            finite = math.isfinite(number)
+        except OverflowError:
+            finite = False
+        if not finite:
+            raise ValueError(f"`{given[0]}` must be a finite float, but is {number!r} instead.")
     if not isinstance(reason, str):
         raise TypeError(f"`reason` must be a string, but is {reason!r} instead.")
     acts_on = chosen("groups", group_choice("groups", groups, restored=False), ledger.optimizer.param_groups)

@@ -92,6 +92,10 @@ class Composition:
         self.base = list(base)
         self._set_bases(bases)
 
+    def check_growth(self, base: Sequence[float]) -> None:
+        """Raise what :meth:`grow` would raise, and change nothing."""
+        _bases(self.layers, [*self.base, *base], [layer.schedule.selection() for layer in self.layers])
+
     def grow(self, base: Sequence[float]) -> None:
         """Schedule param groups that were added to the optimizer, whose values the user gave as *base*.
 

@@ -129,7 +129,8 @@ class Description(ABC):
     @property
     def _length(self) -> int:
         """Give the ticks of training, or what they are taken to be."""
-        return self.__dict__.get("_training_length") or _UNKNOWN_LENGTH[self.clock_unit]
+        known = self.__dict__.get("_training_length") or self.__dict__.get("_assumed_length")
+        return known or _UNKNOWN_LENGTH[self.clock_unit]
 
     @final
     @property
@@ -177,8 +178,26 @@ class Description(ABC):
         self._set("groups", group_choice("groups", self.groups, restored=self.is_restored))
         times = {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("convert") in _TIMES}
         self.__dict__["_given"] = times if any(map(has_share, times.values())) else {}
-        self._fit()
+        if self.has_shares and "_training_length" not in self.__dict__:
+            self._fit_unknown_length()
+        else:
+            self._fit()
         self.configuration()
+
+    @final
+    def _fit_unknown_length(self) -> None:
+        """Fit shares into some length that suits the plain numbers beside them, until the real one is known."""
+        refused: ValueError | None = None
+        for length in (_UNKNOWN_LENGTH[self.clock_unit], *(10**power for power in range(2, 18))):
+            self.__dict__["_assumed_length"] = length
+            try:
+                self._fit()
+            except ValueError as error:
+                refused = refused or error
+            else:
+                return
+        assert refused is not None
+        raise refused
 
     @final
     def _fit(self) -> None:
@@ -188,7 +207,8 @@ class Description(ABC):
         self._set("begin", whole("begin", self.begin, minimum=0))
         if not self.open_ended:
             self._set("end", whole("end", self.end))
-        if self.end <= self.begin:
+        open_end = self._length if self.has_shares else _UNKNOWN_LENGTH[self.clock_unit]
+        if (open_end if self.open_ended else self.end) <= self.begin:
             raise ValueError(
                 f"`end` must be greater than `begin` (end should be larger than begin), but is {self.end} instead, "
                 f"and `begin` is {self.begin}."

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from resumable_sched.schedule import resumption
 from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
-from resumable_sched.schedule.composition import Composition
+from resumable_sched.schedule.comparison import refuse
+from resumable_sched.schedule.composition import Composition, needs_chain
 from resumable_sched.schedule.configuration import take_configuration
 from resumable_sched.schedule.divergence import first_difference
 from resumable_sched.schedule.ledger import Ledger, ledger_of, ledgers_of
@@ -69,6 +70,7 @@ class Driver:
         self.cadence = cadence
         self.ahead: RunAhead | None = None
         self._stride = SHORTEST
+        self._pause = self._paused = 0
         self._silent = False
         self.check_names("cadence", cadence)
         for name, scheduler in self.schedulers:
@@ -109,11 +111,16 @@ class Driver:
                 raise ValueError(f"`{name}` must be given to `step` where schedules count {name}, but is 0 instead.")
         absent = None
         if optimizers is not None:
+            if isinstance(optimizers, str) or not hasattr(optimizers, "__iter__"):
+                raise TypeError(f"`optimizers` must be a list of names, but is {optimizers!r} instead.")
             self.check_names("optimizers", optimizers)
             absent = self.optimizers.keys() - set(optimizers)
         self.check()
         self.end_run()
         self.write(self.timeline.finish_iteration(samples, tokens, absent))
+        if self._paused:
+            self._paused -= 1
+            return
         verbose = any(scheduler.verbose for _, scheduler in self.schedulers)
         if RunAhead.possible(self.timeline, self.ledgers) and not verbose:
             self.ahead = RunAhead(self.timeline, self.ledgers, self._stride, (samples, tokens))
@@ -138,6 +145,10 @@ class Driver:
         ahead, self.ahead = self.ahead, None
         if ahead is not None:
             complete = ahead.position == ahead.planned
+            if ahead.position:
+                self._pause = 0
+            else:  # nothing of it was used: try again later, and later still if that is of no use either
+                self._pause = self._paused = min(max(2 * self._pause, 1), 64)
             self._stride = min(self._stride * 2, LONGEST) if complete else max(ahead.position, 1)
             ahead.release()
 
@@ -154,8 +165,8 @@ class Driver:
         """
         self.check_ownership()
         self.catch_up()
-        counters = self.timeline.counters
-        changed = [ledger.check(counters.ticks("iteration", key[0])) for key, ledger in self.ledgers.items()]
+        iteration = self.timeline.counters.iteration
+        changed = [ledger.check(iteration) for ledger in self.ledgers.values()]
         if any(changed) and self.ahead is not None:
             self.ahead.drop()  # what it has computed is not what the schedules give any more
             self.ahead = None
@@ -208,6 +219,8 @@ class Driver:
             length = self.length_for(scheduler, name)
             scheduler.check_training_length(length)
             scheduler.fit_training(length)
+        for key, composition in self.timeline.compositions.items():
+            _check_chain(key[1], composition)
 
     # ------------------------------------------------------------------ state
     def state(self) -> GroupState:
@@ -236,7 +249,7 @@ class Driver:
         for ledger in self.ledgers.values():
             ledger.check_groups()
         self.check_names("state", saved.position.updates)
-        return resumption.plan(
+        plan = resumption.plan(
             saved,
             self.optimizers,
             self.schedulers,
@@ -245,6 +258,26 @@ class Driver:
             policy=policy,
             first_difference=self._first_difference,
         )
+        self._check_lengths(plan)
+        return plan
+
+    def _check_lengths(self, plan: resumption.Plan) -> None:
+        """Refuse a load after which training would have a length that the schedules do not fit.
+
+        Raises:
+            ScheduleMismatchError: That is so.
+        """
+        present, lengths = self.lengths, self._lengths_after(plan.saved)
+        if lengths == present or plan.configurations:
+            return  # saved schedules do fit what was saved with them
+        try:
+            if plan.replacements is None:
+                self._set_lengths(lengths)
+        except ValueError as error:
+            text = f"They do not fit into a training of the length that was saved: {error}"
+            raise refuse([], text) from error
+        finally:
+            self._set_lengths(present)
 
     def _first_difference(self, saved: GroupState) -> str:
         return first_difference(
@@ -341,7 +374,7 @@ def _check_chain(name: str, composition: Composition) -> None:
         ValueError: It is one.
     """
     jumping = sorted({layer.schedule.clock_unit for layer in composition.layers} & {"sample", "token"})
-    if composition.chain is not None and jumping:
+    if jumping and needs_chain(composition.layers):
         raise ValueError(
             f"`schedulers` of `{name}` must follow each other where one counts {jumping[0]}s and one has a floor or a "
             "value of its own, but their windows may overlap, so that the value would depend on how large each update "

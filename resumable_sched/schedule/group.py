@@ -108,6 +108,13 @@ class SchedulerGroup:
             max_samples=max_samples,
             max_tokens=max_tokens,
         )
+        for name, each in self._optimizers.items():
+            if not isinstance(getattr(each, "param_groups", None), list):
+                raise TypeError(f"`optimizers` must hold optimizers, but {name!r} is {each!r} instead.")
+        if not isinstance(cadence, Mapping | None):
+            raise TypeError(f"`cadence` must be a dict such as {{'generator': 5}}, but is {cadence!r} instead.")
+        if agree is not None and not callable(agree):
+            raise TypeError(f"`agree` must be a function of the metrics, but is {agree!r} instead.")
         every = {name: whole("cadence", each, minimum=1) for name, each in (cadence or {}).items()}
         self._agree = agree
         self._on_mismatch = comparison.check_policy(on_mismatch)
@@ -181,7 +188,10 @@ class SchedulerGroup:
         ]
         known: Mapping[str, float] = {scheduler.monitor: scheduler.metric(metrics) for _, scheduler in found}
         if self._agree is not None and known:
-            known = self._agree(dict(known))
+            agreed = self._agree(dict(known))
+            for name in known.keys() - agreed.keys():
+                raise KeyError(f"`agree` must give every metric, but leaves out {name!r}.")
+            known = agreed
         for key, scheduler in found:
             scheduler.observe(self._driver.timeline.compositions[key], scheduler.layer, known)
         self._driver.write([key for key, _ in found])
@@ -207,6 +217,13 @@ class SchedulerGroup:
         self._driver.end_run()
         owner: Any = self._optimizers[name]
         owner.add_param_group(param_group)
+        try:
+            for key, ledger in self._driver.ledgers.items():
+                if key[0] == name:
+                    ledger.check_growth()
+        except (KeyError, TypeError, ValueError):
+            owner.param_groups.pop()
+            raise
         for ledger in self._driver.ledgers.values():
             ledger.check_groups()
 
@@ -252,8 +269,15 @@ class SchedulerGroup:
             reason=reason,
         )
         self._driver.end_run()
-        self._driver.timeline.compositions[key].amendments += made
-        self._driver.ledgers[key].write()
+        composition, ledger = self._driver.timeline.compositions[key], self._driver.ledgers[key]
+        before = composition.amendments
+        composition.amendments = [*before, *made]
+        try:
+            ledger.write()
+        except ValueError:
+            composition.amendments = before
+            ledger.write()
+            raise
         logger.info("`%s` is amended at iteration %d: %s.", name, self.iteration, made[0].label)
 
     def extend(

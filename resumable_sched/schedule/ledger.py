@@ -169,13 +169,14 @@ class Ledger:
         now on. Where the optimizer was loaded, our values are written again.
 
         Args:
-            iteration: Completed updates; by default, the ticks of the schedule that has come furthest.
+            iteration: Completed updates of the group; by default, the ticks of the schedule that has come furthest.
 
         Returns:
             Whether the values are others now than the schedules gave before.
 
         Raises:
             ForeignWriterError: Somebody else writes at every step, or has written what is no finite number.
+            TypeError: Somebody else has written what is no number at all.
             RuntimeError: Param groups were removed.
             ValueError: A schedule has a list of values, one for each param group, and none for one that was added.
         """
@@ -189,7 +190,7 @@ class Ledger:
             return False
         found = []
         for index, (group, value) in enumerate(zip(self._groups, self._written, strict=True)):
-            observed, written = self.target.read(group), self.target.rounded(group, value)
+            observed, written = self._observed(index, group), self.target.rounded(group, value)
             if observed != written and not (math.isnan(observed) and math.isnan(written)):
                 found.append((index, value, observed))
         self._take_groups(groups)
@@ -198,6 +199,15 @@ class Ledger:
         self.record_base()
         self.write()
         return bool(found)
+
+    def _observed(self, index: int, group: dict[str, Any]) -> float:
+        try:
+            return self.target.read(group)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise TypeError(
+                f"`{self.name}` of param group {index} must be a number, but other code has put something else there: "
+                f"{type(error).__name__}: {error}."
+            ) from error
 
     def _furthest_tick(self) -> int:
         return max((layer.clock.tick for layer in self.composition.layers), default=0)
@@ -279,6 +289,11 @@ class Ledger:
     def shows(self, value: float, group: int) -> float:
         """Give what param group *group* would show if *value* were written there."""
         return self.target.rounded(self._groups[group], value)
+
+    def check_growth(self) -> None:
+        """Raise what scheduling the param groups that were added would raise, and change nothing."""
+        added = self.optimizer.param_groups[len(self._groups) :]
+        self.composition.check_growth([self._initial(group) for group in added])
 
     def check_groups(self) -> None:
         """See whether the optimizer has the param groups that are scheduled, and schedule those that were added.

@@ -153,7 +153,11 @@ class ReduceOnPlateauParamScheduler(ParamScheduler):
         if self.monitor not in metrics:
             known = ", ".join(map(repr, metrics)) or "nothing"
             raise KeyError(f"`metrics` must hold the monitored metric {self.monitor!r}, but holds {known} instead.")
-        return float(metrics[self.monitor])
+        value = metrics[self.monitor]
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"The metric {self.monitor!r} must be a number, but is {value!r} instead.") from error
 
     def observe(self, composition: Composition, layer: Layer, metrics: Mapping[str, Any]) -> None:
         """Look at *metrics* and move the values of *composition* if they have not improved for too long.

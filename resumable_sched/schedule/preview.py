@@ -188,12 +188,18 @@ def preview_group(
         ValueError: It is not known how long training is.
     """
     length = group.lengths.epoch_length if epoch_length is None else epoch_length
-    end = iterations if iterations is not None else group.training_length("iteration")
-    if end is None:
-        raise ValueError("`iterations` must be given for a group that does not know how long training is, but is None.")
     position = group.iteration
     samples = samples_per_iteration or _mean(group.samples, position)
     tokens = tokens_per_iteration or _mean(group.tokens, position)
+    end = iterations if iterations is not None else group.training_length("iteration")
+    for most, done, size in (
+        (group.lengths.max_samples, group.samples, samples),
+        (group.lengths.max_tokens, group.tokens, tokens),
+    ):
+        if end is None and most is not None and size:
+            end = position + max(-(-(most - done) // size), 0)
+    if end is None:
+        raise ValueError("`iterations` must be given for a group that does not know how long training is, but is None.")
     counts: dict[str, Any] = {"samples_per_iteration": samples, "tokens_per_iteration": tokens}
     future = group.trace(max(end - position, 0), length, **counts)
     notes: list[str] = []

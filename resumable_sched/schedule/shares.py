@@ -54,4 +54,4 @@ def share(part: float) -> Any:  # noqa: ANN401 - a type checker takes it whereve
     """
     if not 0 <= part <= 1:
         raise ValueError(f"`part` must be between 0 and 1, but is {part!r} instead.")
-    return f"{float(Fraction(str(part)) * 100):g}%" if part != 0 else "0%"
+    return f"{float(Fraction(str(part)) * 100)!r}".removesuffix(".0") + "%"

@@ -151,6 +151,8 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
     for index, group in enumerate(groups):
         try:
             target.read(group)
+            if isinstance(group.get(name), bool):
+                raise TypeError(f"{name} is {group[name]}")  # noqa: TRY301 - one error for all that is no number
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             keys = ", ".join(sorted(str(key) for key in group if key != "params"))
             raise KeyError(

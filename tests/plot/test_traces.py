@@ -218,3 +218,26 @@ def test_amendments_and_the_names_of_groups_are_shown() -> None:
     legend = panel.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["neck", "head"]
+
+
+def test_long_names_and_many_groups_leave_room_for_the_curves() -> None:
+    """Names are cut in the middle, and a legend has ten rows at most; two configs without names have some."""
+    groups: list[dict[str, Any]] = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "name": f"{'a long name ' * 8}{index}", "lr": 0.1 + index}
+        for index in range(40)
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    group = SchedulerGroup(optimizer, build_schedulers(optimizer, GUIDE[0]), max_iters=50)
+    group.amend("lr", scale=0.5, reason="because " * 20, groups=list(range(20)))
+
+    figure = plot_trace(group)
+    figure.canvas.draw()
+
+    legend = panels(figure)["learning rate"].get_legend()
+    assert legend is not None
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert len(texts) == 10
+    assert texts[-1] == "... 31 more"
+    assert max(map(len, words(figure).split("\n"))) < 300
+    two = plot_trace(GUIDE, GUIDE[:3], **LENGTHS)
+    assert two.get_suptitle() == "first and second"

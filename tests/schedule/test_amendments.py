@@ -321,10 +321,11 @@ def test_a_copy_keeps_amendments() -> None:
         ({"name": "lr"}, ValueError, "One of `scale`, `value` and `reset` must be given, but none of them is"),
         ({"name": "lr", "scale": 1.0, "value": 1.0}, ValueError, "but `scale` and `value` is"),
         ({"name": "lr", "scale": "half"}, TypeError, "`scale` must be a number"),
-        ({"name": "lr", "value": float("inf")}, ValueError, "`value` must be finite"),
+        ({"name": "lr", "value": float("inf")}, ValueError, "`value` must be a finite float"),
         ({"name": "lr", "scale": 0.5, "groups": [2]}, ValueError, "`groups` must choose among the param groups 0, 1"),
         ({"name": "lr", "scale": 0.5, "groups": "head"}, ValueError, 'has a name where its dict has the key "name"'),
-        ({"name": "lr", "scale": 0.5, "optimizer": "other"}, KeyError, "scheduled hyper-parameter"),
+        ({"name": "lr", "scale": 10**400}, ValueError, "`scale` must be a finite float"),
+        ({"name": "lr", "scale": 0.5, "optimizer": "other"}, ValueError, "`optimizer` must be one that is scheduled"),
     ],
 )
 def test_a_wrong_amendment_is_refused(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
@@ -345,3 +346,42 @@ def test_a_state_with_an_amendment_of_no_group_is_refused() -> None:
 
     with pytest.raises(StateFormatError, match="one is of group 7"):
         cosine(sgd()).load_state_dict(state)
+
+
+def test_an_amendment_that_cannot_be_written_changes_nothing() -> None:
+    """Groups that share a tensor cannot have different values; afterwards everything goes on as before."""
+    optimizer = torch.optim.AdamW(
+        [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=torch.tensor(0.5)
+    )
+    group = SchedulerGroup(optimizer, [StepLR(optimizer, 1, gamma=0.5, by_epoch=False)])
+    with pytest.raises(ValueError, match="must be a tensor of its own"):
+        group.amend("lr", scale=0.5, groups=0)
+    group.step()
+
+    assert group.amendments == {}
+    assert group.state_dict()["parameters"][0]["values"] == [0.25, 0.25] == [float(each) for each in shown(optimizer)]
+
+
+def test_what_is_no_number_is_named() -> None:
+    """The error says which hyper-parameter of which group, and nothing has moved."""
+    optimizer = sgd()
+    group = cosine(optimizer)
+    optimizer.param_groups[1]["lr"] = None
+
+    with pytest.raises(
+        TypeError, match="`lr` of param group 1 must be a number, but other code has put something else"
+    ):
+        group.step()
+    assert group.iteration == 0
+
+
+def test_a_value_makes_what_was_before_forgotten_by_the_values() -> None:
+    """So that values set again and again cost no more than one."""
+    optimizer = sgd(1)
+    group = cosine(optimizer)
+    for step in range(5):
+        group.amend("lr", scale=0.5)
+        group.amend("lr", value=0.1 + step)
+        group.step()
+
+    assert shown(optimizer) == [4.1]

@@ -167,3 +167,49 @@ def test_muon_and_adamw_have_one_state() -> None:
                 each.step_epoch()
     assert group.values().keys() == {"muon", "adamw"}
     assert other["muon"].param_groups[0]["momentum"] == pair["muon"].param_groups[0]["momentum"]
+
+
+def test_an_update_out_of_turn_is_counted_also_while_values_run_ahead() -> None:
+    """An optimizer that took part in every iteration so far, out of its turn, counts for itself from then on."""
+    owners = optimizers()
+    group = build(owners, cadence={"generator": 2})
+    group.step(samples=4, optimizers=["generator", "critic"])
+    for _ in range(5):
+        group.step(samples=4)
+    assert group.updates == {"generator": 4, "critic": 6}
+    again = optimizers()
+    other = build(again, cadence={"generator": 2})
+    other.load_state_dict(json.loads(json.dumps(group.state_dict())))
+    for _ in range(30):
+        assert shown(again) == shown(owners)
+        group.step(samples=4)
+        other.step(samples=4)
+
+
+def test_an_amendment_is_where_the_group_was() -> None:
+    """By intent or by others, of an optimizer that is updated now and then too: iterations are the group's."""
+    owners = optimizers()
+    group = build(owners, cadence={"generator": 5})
+    for _ in range(20):
+        group.step(samples=4)
+    owners["generator"].param_groups[0]["momentum"] *= 0.5
+    group.step(samples=4)
+    group.amend("momentum", scale=0.5, optimizer="generator")
+
+    assert [(each.kind, each.iteration) for each in group.amendments["generator.momentum"]] == [
+        ("foreign", 20),
+        ("scale", 21),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [3, "critic"])
+def test_a_wrong_list_of_optimizers_is_refused(wrong: Any) -> None:
+    """A name alone is no list of names."""
+    group = build(optimizers())
+
+    with pytest.raises(TypeError, match="`optimizers` must be a list of names"):
+        group.step(samples=4, optimizers=wrong)
+    with pytest.raises(TypeError, match="`cadence` must be a dict"):
+        build(optimizers(), cadence=wrong)
+    with pytest.raises(TypeError, match="`agree` must be a function"):
+        build(optimizers(), agree=3)

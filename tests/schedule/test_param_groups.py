@@ -314,3 +314,27 @@ def test_a_place_that_is_not_there_is_refused(name: str, error: type[Exception],
     """The first of the betas has a name already."""
     with pytest.raises(error, match=text):
         LinearParamScheduler(torch.optim.AdamW(parameter()), name)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"momentum": "x"}])
+def test_a_param_group_that_cannot_be_scheduled_is_not_added(wrong: dict[str, Any]) -> None:
+    """The optimizer is as it was, and the run goes on."""
+    optimizer = torch.optim.SGD(parameter(), lr=0.1, momentum=0.9)
+    schedulers = [
+        LinearMomentum(optimizer, 0.5, by_epoch=False, end=100),
+        OneCycleLR(optimizer, eta_max=[0.3], total_steps=50, by_epoch=False),
+    ]
+    group = SchedulerGroup(optimizer, schedulers)
+    group.step()
+    with pytest.raises((ValueError, TypeError)):
+        group.add_param_group({"params": parameter(), **wrong})
+    group.step()
+
+    assert len(optimizer.param_groups) == 1
+    assert group.iteration == group.state_dict()["position"]["iteration"] == 2
+
+
+def test_a_truth_value_is_no_hyper_parameter() -> None:
+    """Half of `nesterov` means nothing."""
+    with pytest.raises(KeyError, match="`param_name` must be a number in every param group"):
+        LinearParamScheduler(torch.optim.SGD(parameter(), lr=0.1, momentum=0.9, nesterov=True), "nesterov")

@@ -17,8 +17,10 @@ from resumable_sched.schedule import (
     OneCycleLR,
     ParamScheduler,
     PiecewiseLR,
+    PolyLR,
     SchedulerGroup,
     StepLR,
+    WarmupStableDecayLR,
     build_schedulers,
     share,
 )
@@ -210,3 +212,71 @@ def test_a_chain_goes_on_from_where_it_is() -> None:
     group.extend(max_iters=200)
 
     assert group.values() == before
+
+
+def test_an_extension_does_not_make_what_a_build_refuses() -> None:
+    """A floor that would overlap another schedule on the clock of samples; nothing has changed."""
+    optimizer = sgd()
+    schedulers: list[ParamScheduler] = [
+        PolyLR(optimizer, eta_min=0.003, unit="sample", end=share(0.5)),
+        ExponentialLR(optimizer, 0.9, unit="sample", begin=60),
+    ]
+    group = SchedulerGroup(optimizer, schedulers, max_samples=100)
+    for _ in range(4):
+        group.step(samples=10)
+    before = group.state_dict()
+
+    with pytest.raises(ValueError, match="must follow each other where one counts samples"):
+        group.extend(max_samples=200)
+    assert group.state_dict() == before
+
+
+def test_a_load_into_schedules_that_do_not_fit_the_saved_length_changes_nothing() -> None:
+    """The check says so before anything is touched."""
+    one, two = sgd(), sgd()
+    group = SchedulerGroup(one, [LinearLR(one, 0.5, by_epoch=False)], max_iters=100)
+    group.step()
+    group.extend(max_iters=50)
+    other = SchedulerGroup(two, [LinearLR(two, 0.5, by_epoch=False, begin=80)], max_iters=100)
+    before = other.state_dict()
+
+    for act in (other.check_state_dict, other.load_state_dict):
+        with pytest.raises(ScheduleMismatchError, match="do not fit into a training of the length that was saved"):
+            act(group.state_dict(), "adopt")
+    assert other.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda it: LinearLR(it, begin=share(0.5), end=60, by_epoch=False),
+        lambda it: LinearLR(it, unit="sample", begin=share(0.1)),
+        lambda it: WarmupStableDecayLR(it, share(0.1), 20, num_training_steps=100, by_epoch=False),
+        lambda it: PiecewiseLR(it, [(0, 0.1), (share(0.5), 0.2), (80, 0.1)], by_epoch=False),
+        lambda it: MultiStepLR(it, [10, share(0.5), 90], by_epoch=False),
+    ],
+)
+def test_shares_and_plain_numbers_stand_beside_each_other(build: Any) -> None:
+    """Whatever fits into the real training can be built, and has its values."""
+    optimizer = sgd()
+    scheduler = build(optimizer)
+    lengths: dict[str, Any] = {"max_iters": 100, "max_samples": 100}
+    group = SchedulerGroup(optimizer, [scheduler], **lengths)
+    for _ in range(100):
+        group.step(samples=1)
+    config = {name: value for name, value in scheduler.configuration().items() if name != "unit"}
+
+    assert any("%" in str(value) for value in config.values())
+    again = sgd()
+    other = SchedulerGroup(again, [build(again)], **lengths)
+    other.load_state_dict(json.loads(json.dumps(group.state_dict())))
+    assert other.values() == group.values()
+
+
+def test_a_third_is_a_third() -> None:
+    """A share keeps all its digits."""
+    optimizer = sgd()
+    scheduler = LinearLR(optimizer, by_epoch=False, end=share(1 / 3))
+    SchedulerGroup(optimizer, [scheduler], max_iters=30_000_000)
+
+    assert scheduler.end == 10_000_000
