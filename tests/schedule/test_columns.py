@@ -218,3 +218,22 @@ def test_samples_of_any_integer_type_are_counted() -> None:
         group.step(samples=-1)
     with pytest.raises(TypeError, match="`tokens` must be"):
         group.step(tokens=True)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("name", ["lr", "momentum"])
+def test_a_foreign_write_to_one_hyper_parameter_amends_that_one_alone(groups: int, name: str) -> None:
+    """The step that finds it has moved another one already, and takes that back before the slow way begins."""
+    group, twin = warm_up(sgd(groups)), warm_up(sgd(groups))
+    optimizer = group.optimizers["optimizer"]
+    for _ in range(25):
+        group.step()
+        twin.step()
+    optimizer.param_groups[-1][name] *= 0.5
+    for _ in range(10):
+        group.step()
+        twin.step()
+
+        (other,) = {"lr", "momentum"} - {name}
+        assert [it[other] for it in optimizer.param_groups] == twin.values()[other]
+    assert set(group.amendments) == {name}

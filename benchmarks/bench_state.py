@@ -1,0 +1,194 @@
+"""What building, saving and loading cost: ours, which compares what it loads, and the peers', in one process.
+
+python benchmarks/bench_state.py [--groups 1 10 100 1000] [--quick]
+
+The peers' learning rates are part of the optimizer's state, so that loading a peer's schedules writes nothing; ours
+writes. What is saved and loaded by the optimizer itself is counted for nobody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import mmengine.optim as mm
+from measuring import OURS, in_turns, in_turns_on_new, prepare, sgd, table
+from torch.optim import lr_scheduler
+
+from resumable_sched import CosineAnnealingLR, LinearLR, LinearMomentum, SchedulerGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.optim import Optimizer
+
+    Build = Callable[[Optimizer], Any]
+
+SPAN = 10**8
+WARM_UP = 100
+EARLY = 2 * WARM_UP  # the same windows have opened as late in training
+LATE = 10**7
+
+
+def cosine_share(t: int) -> float:
+    """Give the share of the base after *t* updates."""
+    return (1 + math.cos(math.pi * t / SPAN)) / 2
+
+
+def one_of_ours(optimizer: Optimizer) -> SchedulerGroup:
+    """Build a group of a cosine."""
+    return SchedulerGroup(optimizer, [CosineAnnealingLR(optimizer, T_max=SPAN, by_epoch=False)])
+
+
+def three_of_ours(optimizer: Optimizer) -> SchedulerGroup:
+    """Build a group of a warm-up, a cosine and a momentum schedule."""
+    schedulers = [
+        LinearLR(optimizer, start_factor=0.1, end=WARM_UP, by_epoch=False),
+        CosineAnnealingLR(optimizer, T_max=SPAN, begin=WARM_UP, by_epoch=False),
+        LinearMomentum(optimizer, start_factor=0.5, end=SPAN, by_epoch=False),
+    ]
+    return SchedulerGroup(optimizer, schedulers)
+
+
+def one_of_mmengine(optimizer: Optimizer) -> list[Any]:
+    """Build a cosine."""
+    return [mm.CosineAnnealingLR(optimizer, T_max=SPAN, by_epoch=False)]
+
+
+def three_of_mmengine(optimizer: Optimizer) -> list[Any]:
+    """Build a warm-up, a cosine and a momentum schedule."""
+    return [
+        mm.LinearLR(optimizer, start_factor=0.1, end=WARM_UP, by_epoch=False),
+        mm.CosineAnnealingLR(optimizer, T_max=SPAN, begin=WARM_UP, by_epoch=False),
+        mm.LinearMomentum(optimizer, start_factor=0.5, end=SPAN, by_epoch=False),
+    ]
+
+
+def sequence_of_torch(optimizer: Optimizer) -> lr_scheduler.SequentialLR:
+    """Build a warm-up and a cosine."""
+    members = [
+        lr_scheduler.LinearLR(optimizer, 0.1, total_iters=WARM_UP),
+        lr_scheduler.CosineAnnealingLR(optimizer, SPAN),
+    ]
+    return lr_scheduler.SequentialLR(optimizer, members, [WARM_UP])
+
+
+ONE: dict[str, Build] = {
+    OURS: one_of_ours,
+    "torch CosineAnnealingLR": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, SPAN),
+    "torch LambdaLR": lambda optimizer: lr_scheduler.LambdaLR(optimizer, cosine_share),
+    "MMEngine": one_of_mmengine,
+}
+THREE: dict[str, Build] = {
+    OURS: three_of_ours,
+    "torch SequentialLR (lr only)": sequence_of_torch,
+    "MMEngine": three_of_mmengine,
+}
+
+
+def save(built: Any) -> str:  # noqa: ANN401 - of whichever library
+    """Give the state as it would go into a file."""
+    if isinstance(built, list):
+        return json.dumps([each.state_dict() for each in built])
+    return json.dumps(built.state_dict())
+
+
+def load(built: Any, state: Any) -> None:  # noqa: ANN401
+    """Continue from a state."""
+    if isinstance(built, list):
+        for each, own in zip(built, state, strict=True):
+            each.load_state_dict(own)
+    else:
+        built.load_state_dict(state)
+
+
+def measure(
+    peers: dict[str, Build], groups: int, *, distinct: bool, quick: bool
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Return the seconds to build, to save as JSON, and to load what JSON gives."""
+    rounds, calls = (1, 1) if quick else (7, max(3, 50 // groups))
+    new = partial(sgd, groups, distinct=distinct)
+    built = in_turns_on_new({name: (new, build) for name, build in peers.items()}, rounds=rounds, calls=calls)
+    ready = {name: build(new()) for name, build in peers.items()}
+    for each in ready.values():
+        for _ in range(EARLY):
+            for scheduler in each if isinstance(each, list) else [each]:
+                scheduler.step()
+    calls = 1 if quick else max(20, 2000 // groups)
+    saved = in_turns({name: partial(save, each) for name, each in ready.items()}, rounds=rounds, calls=calls)
+    states = {name: json.loads(save(each)) for name, each in ready.items()}
+    works = {name: partial(load, each, states[name]) for name, each in ready.items()}
+    return built, saved, in_turns(works, rounds=rounds, calls=calls)
+
+
+def at(iteration: int, groups: int) -> tuple[SchedulerGroup, dict[str, Any]]:
+    """Build our three schedules, set them to *iteration*, and give the state that was used."""
+    group = three_of_ours(sgd(groups, distinct=True))
+    state = group.state_dict()
+    state["position"]["iteration"] = state["position"]["iteration_in_epoch"] = iteration
+    group.load_state_dict(state)
+    if group.iteration != iteration:
+        raise RuntimeError(f"`iteration` must be {iteration}, but is {group.iteration} instead.")
+    return group, group.state_dict()
+
+
+def by_position(groups: int, *, quick: bool) -> dict[str, dict[str, float]]:
+    """Return the seconds of everything early and late in training; the second column is compared with the first."""
+    rounds, calls = (1, 1) if quick else (7, max(20, 1000 // groups))
+    early, early_state = at(EARLY, groups)
+    late, late_state = at(LATE, groups)
+    names = {"early": f"iteration {EARLY}", "late": f"iteration {LATE:.0e}"}
+    rows: dict[str, dict[str, float]] = {}
+
+    def resume(state: dict[str, Any], optimizer: Optimizer) -> SchedulerGroup:
+        group = three_of_ours(optimizer)
+        group.load_state_dict(state)
+        return group
+
+    new = partial(sgd, groups, distinct=True)
+    rows["build and load"] = in_turns_on_new(
+        {names["early"]: (new, partial(resume, early_state)), names["late"]: (new, partial(resume, late_state))},
+        rounds=rounds,
+        calls=3,
+    )
+    rows["save"] = in_turns(
+        {names["early"]: partial(save, early), names["late"]: partial(save, late)}, rounds=rounds, calls=calls
+    )
+    rows["load"] = in_turns(
+        {names["early"]: partial(load, early, early_state), names["late"]: partial(load, late, late_state)},
+        rounds=rounds,
+        calls=calls,
+    )
+    rows["step"] = in_turns({names["early"]: early.step, names["late"]: late.step}, rounds=rounds, calls=calls * 10)
+    return rows
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--groups", type=int, nargs="+", default=[1, 10, 100, 1000], help="numbers of param groups")
+    parser.add_argument("--quick", action="store_true", help="see that everything runs; the figures mean nothing")
+    args = parser.parse_args()
+    prepare()
+    for title, peers in (("one schedule", ONE), ("warm-up + cosine + momentum", THREE)):
+        for distinct in (False, True):
+            kind = "all different" if distinct else "equal"
+            columns = {n: measure(peers, n, distinct=distinct, quick=args.quick) for n in args.groups}
+            for index, verb in enumerate(("build", "state_dict and json.dumps", "load_state_dict")):
+                table(
+                    f"{verb}, {title}, learning rates {kind}: microseconds (and ours as a multiple), by groups",
+                    {str(n): found[index] for n, found in columns.items()},
+                )
+    for groups in args.groups:
+        rows = by_position(groups, quick=args.quick)
+        early, late = next(iter(rows.values()))
+        print(f"\nearly and late in training, {groups} groups: microseconds, and late over early")
+        for name, found in rows.items():
+            print(f"{name:44}{found[early] * 1e6:14.1f}{found[late] * 1e6:14.1f}{found[late] / found[early]:10.2f} x")
+
+
+if __name__ == "__main__":
+    main()
