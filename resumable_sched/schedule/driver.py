@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resumable_sched.schedule import resumption
 from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
@@ -21,6 +21,7 @@ from resumable_sched.schedule.timeline import ParameterKey, Timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from resumable_sched.schedule.amendments import Amendment
     from resumable_sched.schedule.comparison import OnMismatch
     from resumable_sched.schedule.scheduler import ParamScheduler
     from resumable_sched.schedule.targets import HasParamGroups
@@ -191,6 +192,40 @@ class Driver:
                 if own == key and scheduler.verbose:
                     for group, value in enumerate(values):
                         scheduler.print_value(is_verbose=True, group=group, value=value)
+
+    # ------------------------------------------------------------------ changing
+    def add_param_group(self, optimizer: str, param_group: dict[str, Any]) -> None:
+        """Add a param group to *optimizer* and schedule it; see `SchedulerGroup.add_param_group`."""
+        self.check()
+        self.end_run()
+        owner: Any = self.optimizers[optimizer]
+        owner.add_param_group(param_group)
+        ledgers = [ledger for key, ledger in self.ledgers.items() if key[0] == optimizer]
+        try:
+            for ledger in ledgers:
+                ledger.check_growth()
+        except (KeyError, TypeError, ValueError):
+            owner.param_groups.pop()
+            raise
+        for ledger in ledgers:
+            ledger.check_groups()
+
+    def amend(self, key: ParameterKey, made: Sequence[Amendment]) -> None:
+        """Put amendments into force.
+
+        Raises:
+            ValueError: The values cannot be written; nothing has changed.
+        """
+        self.end_run()
+        composition, ledger = self.timeline.compositions[key], self.ledgers[key]
+        before = composition.amendments
+        composition.amendments = [*before, *made]
+        try:
+            ledger.write()
+        except ValueError:
+            composition.amendments = before
+            ledger.write()
+            raise
 
     # ------------------------------------------------------------------ lengths of training
     def change_lengths(self, lengths: Lengths) -> None:

@@ -14,7 +14,7 @@ from resumable_sched.schedule.changes import amendments_for, the_parameter
 from resumable_sched.schedule.driver import Driver
 from resumable_sched.schedule.forecast import Forecast
 from resumable_sched.schedule.lengths import Lengths
-from resumable_sched.schedule.membership import assigned, check_new
+from resumable_sched.schedule.membership import assigned, check_arguments, check_new
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.selection import group_names
 from resumable_sched.schedule.state import (
@@ -108,13 +108,7 @@ class SchedulerGroup:
             max_samples=max_samples,
             max_tokens=max_tokens,
         )
-        for name, each in self._optimizers.items():
-            if not isinstance(getattr(each, "param_groups", None), list):
-                raise TypeError(f"`optimizers` must hold optimizers, but {name!r} is {each!r} instead.")
-        if not isinstance(cadence, Mapping | None):
-            raise TypeError(f"`cadence` must be a dict such as {{'generator': 5}}, but is {cadence!r} instead.")
-        if agree is not None and not callable(agree):
-            raise TypeError(f"`agree` must be a function of the metrics, but is {agree!r} instead.")
+        check_arguments(self._optimizers, cadence, agree)
         every = {name: whole("cadence", each, minimum=1) for name, each in (cadence or {}).items()}
         self._agree = agree
         self._on_mismatch = comparison.check_policy(on_mismatch)
@@ -213,19 +207,7 @@ class SchedulerGroup:
             raise ValueError(f"`optimizer` must be one of {list(self._optimizers)}, but is None instead.")
         name = next(iter(self._optimizers)) if optimizer is None else optimizer
         self._driver.check_names("optimizer", [name])
-        self._driver.check()
-        self._driver.end_run()
-        owner: Any = self._optimizers[name]
-        owner.add_param_group(param_group)
-        try:
-            for key, ledger in self._driver.ledgers.items():
-                if key[0] == name:
-                    ledger.check_growth()
-        except (KeyError, TypeError, ValueError):
-            owner.param_groups.pop()
-            raise
-        for ledger in self._driver.ledgers.values():
-            ledger.check_groups()
+        self._driver.add_param_group(name, param_group)
 
     def amend(
         self,
@@ -268,16 +250,7 @@ class SchedulerGroup:
             groups=groups,
             reason=reason,
         )
-        self._driver.end_run()
-        composition, ledger = self._driver.timeline.compositions[key], self._driver.ledgers[key]
-        before = composition.amendments
-        composition.amendments = [*before, *made]
-        try:
-            ledger.write()
-        except ValueError:
-            composition.amendments = before
-            ledger.write()
-            raise
+        self._driver.amend(key, made)
         logger.info("`%s` is amended at iteration %d: %s.", name, self.iteration, made[0].label)
 
     def extend(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -13,7 +13,22 @@ from resumable_sched.schedule.scheduler import ParamScheduler
 if TYPE_CHECKING:
     from resumable_sched.schedule.targets import HasParamGroups
 
-__all__ = ["assigned", "check_new"]
+__all__ = ["assigned", "check_arguments", "check_new"]
+
+
+def check_arguments(optimizers: Mapping[str, Any], cadence: object, agree: object) -> None:
+    """Check what a group is given beside its schedules.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+    """
+    for name, each in optimizers.items():
+        if not isinstance(getattr(each, "param_groups", None), list):
+            raise TypeError(f"`optimizers` must hold optimizers, but {name!r} is {each!r} instead.")
+    if not isinstance(cadence, Mapping | None):
+        raise TypeError(f"`cadence` must be a dict such as {{'generator': 5}}, but is {cadence!r} instead.")
+    if agree is not None and not callable(agree):
+        raise TypeError(f"`agree` must be a function of the metrics, but is {agree!r} instead.")
 
 
 def assigned(
