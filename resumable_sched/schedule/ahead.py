@@ -7,11 +7,13 @@ happens (an epoch, a metric, a load, somebody else's write) ends the run ahead, 
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from resumable_sched.schedule.columns import alike, closed_columns
+import numpy as np
+
+from resumable_sched.schedule.columns import alike, chain_rows, closed_columns
 from resumable_sched.schedule.forecast import Forecast
 from resumable_sched.schedule.layer import UNITS
 from resumable_sched.schedule.targets import Item, Key
@@ -22,109 +24,146 @@ if TYPE_CHECKING:
 
     from resumable_sched.schedule.clock import Opening
     from resumable_sched.schedule.composition import Composition
-    from resumable_sched.schedule.curves import Affine
     from resumable_sched.schedule.layer import Layer, Unit
     from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.targets import HasParamGroups
     from resumable_sched.schedule.timeline import ParameterKey, Timeline
+
+    Values = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 __all__ = ["LONGEST", "SHORTEST", "RunAhead"]
 
 SHORTEST: Final = 16
 LONGEST: Final = 1024
 """Iterations computed at once; the number grows while nothing interrupts."""
-_MOST_FLOATS: Final = 2**17
+_MOST_FLOATS: Final = 2**20
 """For a run ahead of many param groups with values of their own."""
 
 
-class _Numbers:
-    """Write a number in each param group."""
+class _Column:
+    """Write the values of one hyper-parameter: numbers, or tuples with a number at one place, such as the betas.
 
-    def __init__(self, ledger: Ledger, rows: Sequence[Sequence[float]], index: Sequence[int]) -> None:
+    What a param group holds is compared by identity with what was written there. Param groups of the same kind, whose
+    values (and tuples) are the same, share the object that is written.
+
+    Args:
+        ledger: Whose values they are.
+        values: A row for each iteration, a column for each value that differs.
+        index: For each param group, its column.
+
+    Attributes:
+        row: What is written into all param groups at each position, where they are of one kind; else None.
+    """
+
+    def __init__(self, ledger: Ledger, values: Values, index: Sequence[int]) -> None:
+        target = ledger.target
         self._ledger = ledger
         self._optimizer = ledger.optimizer
-        self._name = ledger.name
-        self._rows = rows
+        self._values = values
         self._index = index
         self._count = len(index)
-        self._begin()
-
-    def _begin(self) -> None:
-        for group, row in zip(self._optimizer.param_groups, self._index, strict=True):
-            group[self._name] = self._rows[row][0]  # the same number, and from now on the same object
+        self._name, self._copy, self._place, self._kind = ledger.name, None, 0, index
+        self._tuples: list[tuple[int, tuple[Any, ...], tuple[Any, ...]]] = []
+        if isinstance(target, Item):
+            self._name, self._copy, self._place = target.name, target.copy, target.index
+            self._tuples, self._kind = _tuples(self._optimizer, target, index)
+        self._each_its_own = all(map(operator.eq, self._kind, range(self._count)))
+        self.row: list[Any] | None = None
+        if max(self._kind) == 0:
+            self.row = (
+                [self._things(position)[0] for position in range(len(values))]
+                if self._tuples
+                else (values[:, 0].tolist())
+            )
+        self._at = 0
+        self._now = self._things(0) if self.row is None else [self.row[0]] * self._count
+        self._before: list[Any] = []
+        self._next: list[Any] = []
+        for group, thing in zip(self._optimizer.param_groups, self._now, strict=True):
+            group[self._name] = thing  # the same value, and from now on the same object
 
     @property
     def uniform(self) -> tuple[HasParamGroups, str, Sequence[float], int] | None:
-        """Give optimizer, name, values and number of groups, where all param groups have the same values."""
-        if len(self._rows) == 1:
-            return self._optimizer, self._name, self._rows[0], self._count
-        return None
+        """Give optimizer, name, values and number of groups, where all param groups have the same and nothing else."""
+        if self.row is None or self._copy is not None:
+            return None
+        return self._optimizer, self._name, self.row, self._count
+
+    def _things(self, position: int) -> list[Any]:
+        """Give what is written into each param group."""
+        things: list[Any] = self._values[position].tolist()
+        if self._tuples:
+            things = [(*before, things[column], *after) for column, before, after in self._tuples]
+        return things if self._each_its_own else [things[kind] for kind in self._kind]
 
     def values(self, position: int) -> list[float]:
         """Give the value of each param group."""
-        return [self._rows[row][position] for row in self._index]
+        row: list[float] = self._values[position].tolist()
+        return [row[column] for column in self._index]
 
     def move(self, position: int) -> bool:
         """Write the values after *position*; False if somebody else has written, with some values written perhaps."""
-        name, rows, groups = self._name, self._rows, self._optimizer.param_groups
+        name, groups = self._name, self._optimizer.param_groups
         if len(groups) != self._count:
             return False
-        for group, row in zip(groups, self._index, strict=True):
-            if group[name] is not rows[row][position]:
+        if self.row is not None:
+            old, new = self.row[position], self.row[position + 1]
+            for group in groups:
+                if group[name] is not old:
+                    return False
+                group[name] = new
+            if self._copy is not None:
+                number = new[self._place]
+                for group in groups:
+                    group[self._copy] = number
+            return True
+        self._next = self._things(position + 1)
+        for group, old, new in zip(groups, self._now, self._next, strict=True):
+            if group[name] is not old:
                 return False
-            group[name] = rows[row][position + 1]
+            group[name] = new
+        self._at, self._before, self._now, self._next = position + 1, self._now, self._next, []
+        self._write_copies(position + 1)
         return True
 
     def move_back(self, position: int) -> None:
-        """Undo `move`, where the value after *position* is."""
-        for group, row in zip(self._optimizer.param_groups, self._index, strict=False):
-            if group.get(self._name) is self._rows[row][position + 1]:
-                group[self._name] = self._rows[row][position]
+        """Undo `move`, also one that was given up; nothing happens where there was none."""
+        if self.row is not None:  # which `RunAhead.step` may have written itself
+            old, new = [self.row[position]] * self._count, [self.row[position + 1]] * self._count
+        elif self._at > position:
+            old, new = self._before, self._now
+        else:
+            old, new = self._now, self._next
+        for group, before, after in zip(self._optimizer.param_groups, old, new, strict=False):
+            if group.get(self._name) is after:
+                group[self._name] = before
+        self._at, self._now, self._next = position, old, []
+        self._write_copies(position)
+
+    def _write_copies(self, position: int) -> None:
+        """Write the key that is never read."""
+        if self._copy is None:
+            return
+        numbers = self._values[position].tolist()
+        for group, column in zip(self._optimizer.param_groups, self._index, strict=False):
+            group[self._copy] = numbers[column]
 
     def rest(self, position: int) -> None:
         """Tell the ledger what is written."""
         self._ledger.note_written(self.values(position))
 
 
-class _Items(_Numbers):
-    """Write a place of a tuple in each param group, such as the first of the betas."""
-
-    def __init__(self, ledger: Ledger, rows: Sequence[Sequence[float]], index: Sequence[int], target: Item) -> None:
-        self._tuple, self._place, self._copy = target.name, target.index, target.copy
-        self._written: list[Any] = [None] * len(index)
-        super().__init__(ledger, rows, index)
-
-    def _begin(self) -> None:
-        for place, group in enumerate(self._optimizer.param_groups):
-            self._put(group, place, 0)
-
-    @property
-    def uniform(self) -> None:
-        """Say that the writing is more than that of a number."""
-        return
-
-    def move(self, position: int) -> bool:
-        """Write the values after *position*; False if somebody else has written, with some values written perhaps."""
-        groups = self._optimizer.param_groups
-        if len(groups) != self._count:
-            return False
-        for place, group in enumerate(groups):
-            if group[self._tuple] is not self._written[place]:
-                return False
-            self._put(group, place, position + 1)
-        return True
-
-    def move_back(self, position: int) -> None:
-        """Undo `move`, where the value after *position* is."""
-        for place, group in enumerate(self._optimizer.param_groups[: self._count]):
-            if group.get(self._tuple) is self._written[place]:
-                self._put(group, place, position)
-
-    def _put(self, group: dict[str, Any], place: int, position: int) -> None:
-        value, items = self._rows[self._index[place]][position], group[self._tuple]
-        group[self._tuple] = self._written[place] = (*items[: self._place], value, *items[self._place + 1 :])
-        if self._copy is not None:
-            group[self._copy] = value
+def _tuples(
+    optimizer: HasParamGroups, target: Item, index: Sequence[int]
+) -> tuple[list[tuple[int, tuple[Any, ...], tuple[Any, ...]]], list[int]]:
+    """Find which param groups can share a tuple: for each kind the column and what surrounds it; the kind of each."""
+    kinds: dict[tuple[int, tuple[Any, ...], tuple[Any, ...]], int] = {}
+    found = []
+    for group, column in zip(optimizer.param_groups, index, strict=True):
+        items = group[target.name]
+        surroundings = (column, items[: target.index], items[target.index + 1 :])
+        found.append(kinds.setdefault(surroundings, len(kinds)))
+    return list(kinds), found
 
 
 class RunAhead:
@@ -164,13 +203,14 @@ class RunAhead:
         # A counter of its own that an optimizer has moves with it.
         own = timeline.counters.updates.keys() | timeline.cadence.keys()
         self._updates = {name: forecast.ticks("iteration", name, rows) for name in own}
-        self._columns: dict[ParameterKey, _Numbers] = {}
+        self._columns: dict[ParameterKey, _Column] = {}
         self._moved: list[_Moved] = []
-        self._chains: list[tuple[Composition, _Numbers]] = []
+        self._chains: list[tuple[Composition, _Column]] = []
         for key, composition in compositions.items():
             ticks = {unit: forecast.ticks(unit, key[0], rows) for unit in UNITS}
             self._moved.append(_Moved(composition, ticks, self.length))
-            column = _column(ledgers[key], _rows(composition, ticks, forecast, key[0], found[key][1]), found[key][0])
+            index, firsts = found[key]
+            column = _Column(ledgers[key], _values(composition, ticks, forecast, key[0], firsts), index)
             self._columns[key] = column
             if composition.chain is not None:
                 self._chains.append((composition, column))
@@ -300,49 +340,18 @@ class _Moved:
             layer.catch_up(own[now] - own[before], opened)
 
 
-def _column(ledger: Ledger, rows: Sequence[Sequence[float]], index: Sequence[int]) -> _Numbers:
-    if isinstance(ledger.target, Item):
-        return _Items(ledger, rows, index, ledger.target)
-    return _Numbers(ledger, rows, index)
-
-
-def _rows(
+def _values(
     composition: Composition,
     ticks: Mapping[Unit, Sequence[int]],
     forecast: Forecast,
     optimizer: str,
     firsts: Sequence[int],
-) -> list[list[float]]:
+) -> Values:
     """Give, for each column, the present value and those of the next iterations; no epoch ends among them."""
     count = len(ticks["epoch"])
     if all(layer.schedule.clock_unit == "epoch" for layer in composition.layers):
         present = composition.values()
-        return [[present[group]] * count for group in firsts]
+        return np.broadcast_to(np.array([present[group] for group in firsts]), (count, len(firsts)))
     if composition.chain is not None:
-        return _replayed(composition, ticks["iteration"], firsts)
+        return np.array([*chain_rows(composition, ticks["iteration"], firsts)])
     return closed_columns(composition, ticks, forecast.openings(composition, optimizer), firsts)
-
-
-def _replayed(composition: Composition, ticks: Sequence[int], firsts: Sequence[int]) -> list[list[float]]:
-    """Give the values of a chain, by the increments of its layers, as `Composition.tick` takes them."""
-    moved = [
-        (layer, layer.schedule.begin, layer.schedule.begin + layer.schedule.span)
-        for layer in composition.layers
-        if layer.schedule.clock_unit == "iteration"
-    ]
-    values = [(composition.chain or ())[group] for group in firsts]
-    rows = [[value] for value in values]
-    for before, tick in pairwise(ticks):
-        for layer, begin, last in moved if tick != before else ():
-            if not begin <= tick <= last:
-                continue
-            maps: dict[float, Affine] = {}
-            for column, group in enumerate(firsts):
-                if layer.acts_on is None or layer.acts_on[group]:
-                    base = layer.base[group]
-                    if base not in maps:
-                        maps[base] = layer.schedule.increment(tick - begin, base)
-                    values[column] = maps[base](values[column])
-        for row, value in zip(rows, values, strict=True):
-            row.append(value)
-    return rows

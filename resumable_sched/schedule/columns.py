@@ -7,19 +7,24 @@ operation, so the results are equal to the last bit; ``tests/schedule/test_colum
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from resumable_sched.schedule.amendments import in_force
 from resumable_sched.schedule.curves import Affine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from resumable_sched.schedule.clock import Opening
     from resumable_sched.schedule.composition import Composition
     from resumable_sched.schedule.layer import Layer, Unit
 
-__all__ = ["alike", "closed_columns"]
+    Values = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+
+__all__ = ["alike", "amend_columns", "chain_rows", "closed_columns"]
 
 
 def alike(composition: Composition) -> tuple[list[int], list[int]]:
@@ -53,7 +58,7 @@ def closed_columns(
     ticks: Mapping[Unit, Sequence[int]],
     openings: Mapping[int, Opening],
     groups: Sequence[int],
-) -> list[list[float]]:
+) -> Values:
     """Give the values at many positions.
 
     Args:
@@ -63,44 +68,114 @@ def closed_columns(
         groups: The param groups to do this for.
 
     Returns:
-        For each of *groups*, the value at each position.
+        A row for each position, with the value of each of *groups*.
     """
     layers = [
         (layer.clock.opened or openings[index], index, layer)
         for index, layer in enumerate(composition.layers)
         if layer.clock.opened is not None or index in openings
     ]
-    ordered = [layer for *_, layer in sorted(layers, key=lambda item: item[:2])]
-    parts = [_parts(layer, ticks[layer.schedule.clock_unit]) for layer in ordered]
-    shared = [
-        _maps(layer, local, 0) if layer.schedule.multiplicative else None
-        for layer, (_, _, local) in zip(ordered, parts, strict=True)
+    values = np.empty((len(ticks["iteration"]), len(groups)))
+    values[:] = [composition.base[group] for group in groups]
+    with np.errstate(all="ignore"):  # what overflows is infinite here too, without a word
+        for *_, layer in sorted(layers, key=lambda item: item[:2]):
+            acts_on = layer.acts_on
+            chosen = [column for column, group in enumerate(groups) if acts_on is None or acts_on[group]]
+            if not chosen:
+                continue
+            own = values if acts_on is None else values[:, chosen]
+            _apply(layer, own, ticks[layer.schedule.clock_unit], [groups[column] for column in chosen])
+            if acts_on is not None:
+                values[:, chosen] = own
+    amend_columns(composition, groups, values)
+    return values
+
+
+def _apply(
+    layer: Layer,
+    values: Values,
+    ticks: Sequence[int],
+    groups: Sequence[int],
+) -> None:
+    """Map *values*, a column for each of *groups*, in place: multiply, then add, each rounded as a float is."""
+    first, last, local = _parts(layer, ticks)
+    fold, schedule = layer.clock.fold, layer.schedule
+    if fold is not None:
+        values[first:] *= [fold.scales[group] for group in groups]
+        return
+    inside, held = values[first:last], values[last:]
+    same = schedule.same_for_every_base(schedule.span if len(held) else (local[-1] if local else 0))
+    bases = {layer.base[group]: group for group in (groups[:1] if same else groups)}
+    maps = {base: _maps(layer, local, group) for base, group in bases.items()} if local else {}
+    ends = {base: schedule.at(schedule.span, base) for base in bases} if len(held) else {}
+    if len(bases) == 1:
+        for scales, offsets in maps.values():
+            inside *= np.array(scales)[:, None]
+            inside += np.array(offsets)[:, None]
+        for scale, offset in ends.values():
+            held *= scale
+            held += offset
+        return
+    for column, group in enumerate(groups):
+        base = layer.base[group]
+        if maps:
+            scales, offsets = maps[base]
+            inside[:, column] *= scales
+            inside[:, column] += offsets
+        if ends:
+            scale, offset = ends[base]
+            held[:, column] *= scale
+            held[:, column] += offset
+
+
+def amend_columns(composition: Composition, groups: Sequence[int], values: Values) -> None:
+    """Amend *values*, a column for each of *groups*, in place."""
+    if composition.amendments:
+        for column, group in enumerate(groups):
+            for amendment in in_force(composition.amendments, group):
+                values[:, column] = [amendment(value) for value in values[:, column].tolist()]
+
+
+def chain_rows(composition: Composition, ticks: Sequence[int], groups: Sequence[int]) -> Iterator[list[float]]:
+    """Give the values of a chain one position after the other, without amendments, as `Composition.tick` moves it.
+
+    Args:
+        composition: The schedules; a chain, whose clocks other than that of iterations stand still.
+        ticks: The tick of the iteration clock at each position, from the present one on; it rises by one, or not.
+        groups: The param groups to do this for.
+    """
+    moved = [
+        (layer, layer.schedule.begin, layer.schedule.begin + layer.schedule.span)
+        for layer in composition.layers
+        if layer.schedule.clock_unit == "iteration" and layer.clock.fold is None
     ]
-    count = len(ticks["iteration"])
-    columns = []
-    for group in groups:
-        values = [composition.base[group]] * count
-        for layer, (first, last, local), known in zip(ordered, parts, shared, strict=True):
-            if layer.acts_on is not None and not layer.acts_on[group]:
-                continue
-            fold = layer.clock.fold
-            if fold is not None:
-                scale = fold.scales[group]
-                values[first:] = [scale * value for value in values[first:]]
-                continue
-            scales, offsets = known or _maps(layer, local, group)
-            values[first:last] = [
-                scale * value + offset
-                for scale, offset, value in zip(scales, offsets, values[first:last] if first else values, strict=False)
-            ]
-            if last < count:
-                held = layer.schedule.at(layer.schedule.span, layer.base[group])
-                scale, offset = held
-                values[last:] = [scale * value + offset for value in values[last:]]
-        for amendment in in_force(composition.amendments, group):
-            values = list(map(amendment, values))
-        columns.append(values)
-    return columns
+    values = [(composition.chain or ())[group] for group in groups]
+    yield values
+    for before, tick in pairwise(ticks):
+        for layer, begin, last in moved if tick != before else ():
+            if begin <= tick <= last:
+                values = _advanced(layer, tick - begin, values, groups)
+        yield values
+
+
+def _advanced(layer: Layer, local: int, values: list[float], groups: Sequence[int]) -> list[float]:
+    """Do to the values of a chain what local tick *local* does."""
+    schedule, acts_on = layer.schedule, layer.acts_on
+    if acts_on is None:
+        scale, offset = schedule.increment(local, layer.base[groups[0]])
+        if len(groups) == 1 or (scale != 0.0 and schedule.same_for_every_base(local)):
+            return [scale * value + offset for value in values]
+    maps: dict[float, Affine] = {}
+    mapped = []
+    for value, group in zip(values, groups, strict=True):
+        if acts_on is not None and not acts_on[group]:
+            mapped.append(value)
+            continue
+        base = layer.base[group]
+        if base not in maps:
+            maps[base] = schedule.increment(local, base)
+        mapped.append(maps[base](value))
+    return mapped
 
 
 def _parts(layer: Layer, ticks: Sequence[int]) -> tuple[int, int, Sequence[int]]:

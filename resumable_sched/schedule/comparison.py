@@ -41,7 +41,7 @@ def plain_value(value: object, name: str) -> Any:  # noqa: ANN401 - JSON has no 
     Raises:
         TypeError: *value* is nothing that JSON can hold.
     """
-    if value is None or isinstance(value, bool):
+    if value is None or type(value) in (bool, int, str):  # nearly all; the abstract classes below are slow to ask
         return value
     if isinstance(value, str):
         return str(value)  # a path that also carries its function becomes the path alone
@@ -78,10 +78,10 @@ def differing_fields(label: str, saved: Mapping[str, Any], new: Mapping[str, Any
     """
     lines = []
     for name in [*saved, *(name for name in new if name not in saved)]:
-        before = repr(saved[name]) if name in saved else "absent"
-        after = repr(new[name]) if name in new else "absent"
         if name in saved and name in new and equal(saved[name], new[name]):
             continue
+        before = repr(saved[name]) if name in saved else "absent"
+        after = repr(new[name]) if name in new else "absent"
         lines.append(f"{label}: `{name}` was {before} when {when}, but is {after} now.")
     return lines
 

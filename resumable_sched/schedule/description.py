@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
 
+import msgspec
+
 from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.configuration import configuration_of
 from resumable_sched.schedule.conversion import DURATION, FOREVER, POINTS
@@ -78,6 +80,14 @@ class Description(ABC):
         False is always right. True lets the schedule overlap others in closed form.
         """
         return False
+
+    def same_for_every_base(self, last: int) -> bool:  # noqa: ARG002 - the family's
+        """Tell whether :meth:`at` gives the same map for every base, at each local tick up to *last*.
+
+        False is always right. True lets many param groups with values of their own share one computation; then
+        :meth:`increment` must not depend on the base either, but where its scale is 0.
+        """
+        return self.multiplicative
 
     def increment(self, t: int, base: float) -> Affine:
         """Give the map from the value at local tick ``t - 1`` to that at *t*, for a chain.
@@ -161,7 +171,11 @@ class Description(ABC):
     @final
     def configuration(self) -> dict[str, Any]:
         """Give the configuration as plain JSON, to be saved, compared and shown."""
-        return configuration_of(self)
+        known = self.__dict__.get("_configuration")
+        if known is None:
+            known = self.__dict__["_configuration"] = configuration_of(self)
+        fresh: dict[str, Any] = msgspec.to_builtins(known)
+        return fresh
 
     # ------------------------------------------------------------------ inside
     @final
@@ -223,6 +237,7 @@ class Description(ABC):
     @final
     def _set(self, name: str, value: object) -> None:
         """Set a field while the schedule is being built."""
+        self.__dict__.pop("_configuration", None)
         self.__dict__[name] = value
 
     @final

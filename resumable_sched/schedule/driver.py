@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -398,8 +398,8 @@ class Driver:
                 ledger.adopt_groups()
 
 
-def _limit(lengths: Lengths) -> float:
-    return math.inf if lengths.epoch_length is None else lengths.epoch_length
+def _limit(lengths: Lengths) -> int:
+    return sys.maxsize if lengths.epoch_length is None else lengths.epoch_length
 
 
 def _check_chain(name: str, composition: Composition) -> None:

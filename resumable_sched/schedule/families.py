@@ -184,6 +184,10 @@ class CosineAnnealingParamScheduler(ParamScheduler):
         """Tell whether the floor is 0 and is not passed inside the window."""
         return not (self.eta_min or self.eta_min_ratio) and self.span <= self._period
 
+    def same_for_every_base(self, last: int) -> bool:
+        """Tell whether the floor is a value and is not passed before."""
+        return not self.eta_min_ratio and last <= self._period
+
     def at(self, t: int, base: float) -> Affine:
         """Keep a share of the distance to the floor; beyond *T_max*, where no distance is left, of that of the base."""
         floor, period = _floor(self.eta_min, self.eta_min_ratio, base), self._period
@@ -262,6 +266,10 @@ class PolyParamScheduler(ParamScheduler):
     def multiplicative(self) -> bool:
         """Tell whether the floor is 0."""
         return self.eta_min == 0
+
+    def same_for_every_base(self, last: int) -> bool:  # noqa: ARG002
+        """Tell that the floor is a value."""
+        return True
 
     def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
         """Keep a share of the distance to the floor."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from resumable_sched.schedule import comparison, resumption
 from resumable_sched.schedule.arguments import whole
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.timeline import ParameterKey
 
 __all__ = ["SchedulerGroup"]
+
+_NONE: Final = 0
+"""What `step` has where nothing was given: being that very object, it need not be checked."""
 
 ONLY = "optimizer"
 """The name of an optimizer that was given without one."""
@@ -130,9 +133,9 @@ class SchedulerGroup:
             RuntimeError: The epoch has its `epoch_length` iterations already, or another group has taken over.
             ValueError: A count is negative, or 0 although schedules count it.
         """
-        if samples.__class__ is not int or samples < 0:
+        if samples is not _NONE and (samples.__class__ is not int or samples < 0):
             samples = whole("samples", samples, minimum=0)
-        if tokens.__class__ is not int or tokens < 0:
+        if tokens is not _NONE and (tokens.__class__ is not int or tokens < 0):
             tokens = whole("tokens", tokens, minimum=0)
         driver = self._driver
         counters, ahead = driver.timeline.counters, driver.ahead

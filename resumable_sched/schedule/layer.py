@@ -35,6 +35,9 @@ class Schedule(Protocol):
     def multiplicative(self) -> bool:
         """Tell whether every map of the window has offset 0, and depends on its tick alone, not on the base."""
 
+    def same_for_every_base(self, last: int) -> bool:
+        """Tell whether every map up to local tick *last* depends on its tick alone, not on the base."""
+
     def at(self, t: int, base: float) -> Affine:
         """Give the map at local tick *t*."""
 
@@ -119,7 +122,7 @@ class Layer:
         fold, schedule, tick = self.clock.fold, self.schedule, self.local_tick
         if fold is not None:
             return self._selected([scale * value for scale, value in zip(fold.scales, values, strict=True)], values)
-        if schedule.multiplicative:  # the same for every group
+        if schedule.same_for_every_base(tick):
             scale, offset = schedule.at(tick, self.base[0])
             return self._selected([scale * value + offset for value in values], values)
         maps = {base: schedule.at(tick, base) for base in set(self.base)}

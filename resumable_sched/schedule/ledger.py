@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ import torch
 
 from resumable_sched.errors import ForeignWriterError
 from resumable_sched.schedule.composition import Composition
-from resumable_sched.schedule.targets import resolve
+from resumable_sched.schedule.targets import Key, plain_floats, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,10 +183,10 @@ class Ledger:
         """
         groups = list(self.optimizer.param_groups)
         known = len(self._groups)
-        if len(groups) < known or any(new is not old for new, old in zip(groups, self._groups, strict=False)):
+        if len(groups) < known or not all(map(operator.is_, groups, self._groups)):
             self.adopt_groups()
             return False
-        stamps = [self.target.stamp(group) for group in groups]
+        stamps = self.target.stamps(groups)
         if stamps == self._stamps:
             return False
         found = []
@@ -268,6 +269,11 @@ class Ledger:
     def write(self) -> list[float]:
         """Write the present values into the optimizer, and give them."""
         values = self.composition.values()
+        if isinstance(self.target, Key) and plain_floats([group[self.name] for group in self._groups]):
+            for group, value in zip(self._groups, values, strict=True):
+                group[self.name] = value
+            self.note_written(values)
+            return list(values)
         filled: dict[int, float] = {}
         for index, (group, value) in enumerate(zip(self._groups, values, strict=True)):
             tensor = group.get(self.name)
@@ -278,7 +284,7 @@ class Ledger:
                 )
             self.target.write(group, value)
         self._written = values
-        self._stamps = [self.target.stamp(group) for group in self._groups]
+        self._stamps = self.target.stamps(self._groups)
         return list(values)
 
     def note_written(self, values: Sequence[float]) -> None:
@@ -313,6 +319,8 @@ def saved_base(ledger: Ledger, saved: Sequence[float], current: Sequence[float])
     it dropped the key ``initial_<name>`` (as torch.distributed.checkpoint does).
     """
     ours = ledger.composition.base
+    if ours == list(saved):
+        return [True] * len(ours)
     return [
         base in (before, value, ledger.shows(value, index))
         for index, (base, before, value) in enumerate(zip(ours, saved, current, strict=True))

@@ -206,6 +206,8 @@ def encode_float(value: float) -> Number:
 
 def encode_floats(values: Sequence[float]) -> list[Number]:
     """Give *values* as something that JSON can hold."""
+    if all(map(math.isfinite, values)):
+        return [*map(float, values)]
     return [encode_float(value) for value in values]
 
 
@@ -215,7 +217,7 @@ def decode_floats(values: Sequence[Number]) -> list[float]:
     >>> decode_floats([1, "inf"])
     [1.0, inf]
     """
-    return [float(value) for value in values]
+    return [*map(float, values)]
 
 
 def amendment_states(amendments: Sequence[Amendment]) -> list[AmendmentState]:

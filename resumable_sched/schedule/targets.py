@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping, Sequence
 
-__all__ = ["HasParamGroups", "Item", "Key", "Target", "resolve"]
+__all__ = ["HasParamGroups", "Item", "Key", "Target", "plain_floats", "resolve"]
 
 
 class HasParamGroups(Protocol):
@@ -34,8 +34,8 @@ class Target(Protocol):
     def rounded(self, group: Mapping[str, Any], value: float) -> float:
         """Give what :meth:`read` would give after ``write(group, value)``."""
 
-    def stamp(self, group: Mapping[str, Any]) -> object:
-        """Give something that differs as soon as somebody else writes; it never waits for a device."""
+    def stamps(self, groups: Sequence[Mapping[str, Any]]) -> list[object]:
+        """Give, for each of *groups*, what differs as soon as somebody else writes; it never waits for a device."""
 
 
 @final
@@ -61,9 +61,9 @@ class Key:
         """Round *value* to the precision of a tensor."""
         return _rounded(group[self.name], value)
 
-    def stamp(self, group: Mapping[str, Any]) -> object:
-        """Give the number, or the identity of the tensor and how often it was written."""
-        return _stamp(group[self.name])
+    def stamps(self, groups: Sequence[Mapping[str, Any]]) -> list[object]:
+        """Give the numbers, or the identities of the tensors and how often they were written."""
+        return _stamps([group[self.name] for group in groups])
 
 
 @final
@@ -97,15 +97,24 @@ class Item:
         """Round *value* to the precision of a tensor."""
         return _rounded(group[self.name][self.index], value)
 
-    def stamp(self, group: Mapping[str, Any]) -> object:
-        """Give the number, or the identity of the tensor and how often it was written."""
-        return _stamp(group[self.name][self.index])
+    def stamps(self, groups: Sequence[Mapping[str, Any]]) -> list[object]:
+        """Give the numbers, or the identities of the tensors and how often they were written."""
+        return _stamps([group[self.name][self.index] for group in groups])
 
 
 def _rounded(present: object, value: float) -> float:
     if isinstance(present, torch.Tensor):
         return float(torch.full((), value, dtype=present.dtype))
     return value
+
+
+def _stamps(present: list[object]) -> list[object]:
+    return present if plain_floats(present) else [_stamp(each) for each in present]
+
+
+def plain_floats(values: Sequence[object]) -> bool:
+    """Tell whether all *values* are floats and nothing else, at the price of looking at their types."""
+    return set(map(type, values)) <= {float}
 
 
 def _stamp(present: object) -> object:

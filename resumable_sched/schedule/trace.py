@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from resumable_sched.schedule.arguments import whole
-from resumable_sched.schedule.columns import alike, closed_columns
+from resumable_sched.schedule.columns import alike, amend_columns, chain_rows, closed_columns
 from resumable_sched.schedule.layer import UNITS
 
 if TYPE_CHECKING:
@@ -76,7 +79,16 @@ def look_ahead(
         if composition.chain is None:
             index, firsts = alike(composition)
             ticks = {unit: forecast.ticks(unit, key[0], iterations) for unit in UNITS}
-            columns = closed_columns(composition, ticks, forecast.openings(composition, key[0]), firsts)
+            columns = closed_columns(composition, ticks, forecast.openings(composition, key[0]), firsts).T.tolist()
+            values[names[key]] = [columns[column] for column in index]
+        elif all(layer.schedule.clock_unit == "iteration" for layer in composition.layers) and iterations:
+            index, firsts = alike(composition)
+            now = timeline.counters.iteration
+            own = forecast.ticks("iteration", key[0], range(now, iterations[-1] + 1))
+            every = chain_rows(composition, own, firsts)
+            rows = np.array([*islice(every, iterations.start - now, None, iterations.step)])
+            amend_columns(composition, firsts, rows)
+            columns = rows.T.tolist()
             values[names[key]] = [columns[column] for column in index]
         else:
             values[names[key]] = _replay(timeline, key, iterations, forecast)
