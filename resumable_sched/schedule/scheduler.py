@@ -344,6 +344,7 @@ class ParamScheduler(Description):
             except ValueError as error:
                 text = f"{error} This follows from shares of a training of {length} {self.clock_unit}s."
                 raise ValueError(text) from error
+        self.configuration()
         self._tell_twin()
 
     @final

@@ -15,6 +15,7 @@ from resumable_sched.errors import ScheduleMismatchError, StateFormatError
 from resumable_sched.schedule import (
     LinearLR,
     ParamScheduler,
+    StepLR,
 )
 from resumable_sched.schedule.curves import Affine
 
@@ -185,3 +186,15 @@ def test_a_copy_of_a_schedule_alone_takes_its_optimizer_along() -> None:
     other.step()
 
     assert (lr(optimizer), other.get_last_value(), scheduler.base_values) == (0.5, [0.625], [1.0])
+
+
+def test_a_schedule_that_kept_a_saved_configuration_holds_all_that_the_saved_one_did() -> None:
+    """MMEngine's own tests compare the attributes of both, one by one."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    saved = StepLR(optimizer, 3)
+    saved.step()
+    kept = StepLR(optimizer, 5, gamma=0.5)
+    kept.load_state_dict(saved.state_dict(), "keep")
+
+    assert saved.__dict__.keys() <= kept.__dict__.keys()
+    assert kept.configuration() == saved.configuration()
