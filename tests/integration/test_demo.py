@@ -96,11 +96,15 @@ def test_the_demo_hides_gpus_from_its_trainings(tmp_path: Path, monkeypatch: pyt
     """What is promised is a comparison on the CPU, and a machine may have fewer GPUs than the demo has ranks."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     script = tmp_path / "look.py"
-    script.write_text("import os\nprint('sees', repr(os.environ.get('CUDA_VISIBLE_DEVICES')))\n")
+    script.write_text(
+        "import os, pathlib\n"
+        "seen = pathlib.Path(__file__).with_name('rank-' + os.environ['RANK'])\n"  # a file each: lines may mix
+        "seen.write_text(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))\n"
+    )
 
     Training(script, lambda *_: None).run_to_end(tmp_path / "run", "look")
 
-    assert (tmp_path / "run" / "log.txt").read_text().count("sees ''") == 2
+    assert [(tmp_path / f"rank-{rank}").read_text() for rank in range(2)] == ["''", "''"]
 
 
 def test_the_demo_is_identical_and_can_be_run_again_in_its_own_folder_only(tmp_path: Path) -> None:
