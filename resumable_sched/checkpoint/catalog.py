@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 import xxhash
 
-from resumable_sched.checkpoint.envelope import seal, unseal
-from resumable_sched.checkpoint.lineage import Claim, Note, eligible, now
+from resumable_sched.checkpoint.lineage import Claim, Resumed, claim_key, eligible, now, resumed_key
 from resumable_sched.checkpoint.manifest import (
-    INCARNATIONS,
     MANIFEST,
     Folder,
     Manifest,
@@ -25,6 +23,7 @@ from resumable_sched.checkpoint.manifest import (
     survey,
     wrong_files,
 )
+from resumable_sched.checkpoint.notes import examine_note, original, read_note, write_note
 from resumable_sched.checkpoint.tree import flatten, unflatten
 from resumable_sched.errors import CorruptCheckpointError
 
@@ -36,7 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Problem", "describe", "examine", "quarantine", "record_metrics"]
 
 _log = logging.getLogger(__name__)
-_METRICS: Final = re.compile(r"metrics-([0-9]{6,})-[0-9a-f]{12}\.json")
+_NOTES: Final = {
+    "metrics": re.compile(r"metrics-[0-9]{6,}-[0-9a-f]{12}\.json"),
+    "quarantine": re.compile(r"quarantine-[0-9a-f]{12}\.json"),
+}
 _BLOCK: Final = 16 * 2**20  # bytes read at once while verifying
 
 
@@ -153,27 +155,31 @@ def _within(folder: Folder, error: Exception) -> str:
 def metrics_of(storage: Storage, folder: Folder, manifest: Manifest) -> dict[str, float]:
     """Return the metrics that were saved with the checkpoint and recorded since; later ones win."""
     metrics: dict[str, float] = dict(unflatten(manifest.metrics, {}))
-    for name in sorted(folder.files):
-        if _METRICS.fullmatch(name):
-            try:
-                metrics |= unflatten(_read(storage, f"{folder.name}/{name}", "metrics", dict[str, Any]), {})
-            except CorruptCheckpointError as error:
-                _log.warning("%s is damaged and is ignored: %s", error.file, error.reason)
-            except FileNotFoundError:
-                continue
+    for name in _notes(folder, "metrics"):
+        try:
+            metrics |= unflatten(read_note(storage, f"{folder.name}/{name}", "metrics", dict[str, Any]), {})
+        except CorruptCheckpointError as error:
+            _log.warning("%s is damaged and is ignored: %s", error.file, error.reason)
+        except FileNotFoundError:
+            continue
     return metrics
 
 
 def record_metrics(storage: Storage, folder: Folder, metrics: Mapping[str, float]) -> None:
     """Write metrics beside the manifest."""
     following = max(_metrics_numbers(folder), default=-1) + 1
-    content = seal("metrics", flatten(plain_metrics(metrics))[0])
-    storage.write(f"{folder.name}/metrics-{following:06d}-{uuid.uuid4().hex[:12]}.json", [content], len(content))
+    key = f"{folder.name}/metrics-{following:06d}-{uuid.uuid4().hex[:12]}.json"
+    write_note(storage, key, "metrics", flatten(plain_metrics(metrics))[0])
 
 
 def _metrics_numbers(folder: Folder) -> set[int]:
     """Return the numbers of the notes of metrics. Two that were written at the same time have the same one."""
-    return {int(found[1]) for found in map(_METRICS.fullmatch, folder.files) if found}
+    return {int(name.split("-")[1]) for name in _notes(folder, "metrics")}
+
+
+def _notes(folder: Folder, kind: str) -> list[str]:
+    """Return the names of the notes of *kind*, in the order of writing, also where only the copy is there."""
+    return sorted(filter(_NOTES[kind].fullmatch, set(map(original, folder.files))))
 
 
 def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
@@ -204,21 +210,20 @@ def _number(value: Any) -> float:  # noqa: ANN401 - a number of any library
 
 def quarantine(storage: Storage, folder: Folder, error: CorruptCheckpointError) -> None:
     """Leave a note that a checkpoint failed to verify. For people: it is listed, but no restore believes it."""
-    content = seal("quarantine", _Quarantine(error.file, error.reason, platform.node(), now()))
+    key = f"{folder.name}/quarantine-{uuid.uuid4().hex[:12]}.json"
     try:
-        storage.write(f"{folder.name}/quarantine-{uuid.uuid4().hex[:12]}.json", [content], len(content))
+        write_note(storage, key, "quarantine", _Quarantine(error.file, error.reason, platform.node(), now()))
     except OSError:
         _log.warning("The note that %s is damaged could not be written.", folder.name, exc_info=True)
 
 
 def _quarantined(storage: Storage, folder: Folder) -> str:
-    for name in folder.files:
-        if name.startswith("quarantine-"):
-            try:
-                note = _read(storage, f"{folder.name}/{name}", "quarantine", _Quarantine)
-            except (CorruptCheckpointError, FileNotFoundError):
-                continue
-            return f"{note.file.removeprefix(f'{folder.name}/')}: {note.reason} (found by {note.host}, {note.found})"
+    for name in _notes(folder, "quarantine"):
+        try:
+            note = read_note(storage, f"{folder.name}/{name}", "quarantine", _Quarantine)
+        except (CorruptCheckpointError, FileNotFoundError):
+            continue
+        return f"{note.file.removeprefix(f'{folder.name}/')}: {note.reason} (found by {note.host}, {note.found})"
     return ""
 
 
@@ -238,20 +243,26 @@ def examine(
         if iteration is None or folder.iteration == iteration:
             yield from _examine_folder(storage, folder, resumed, on_read)
     for claim in view.claims:
-        yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.json", "claim", Claim, None)
+        wrong = list(examine_note(storage, claim_key(claim), "claim", Claim))
         if claim in view.notes or claim in resumed:
-            yield from _examine_json(storage, f"{INCARNATIONS}/{claim}.resumed.json", "resumed", Note, None)
+            wrong += examine_note(storage, resumed_key(claim), "resumed", Resumed)
+        if wrong and claim in survey(storage).claims:  # else the retention of a running job has deleted it meanwhile
+            yield from (Problem(error.file, error.reason) for error in wrong)
 
 
 def _examine_folder(
     storage: Storage, folder: Folder, resumed: set[str], on_read: Callable[[int], None]
 ) -> Iterator[Problem]:
     """Examine a checkpoint, and add its claim to *resumed* if its manifest says that there is a note."""
-    for name in sorted(folder.files):
-        kind = name.partition("-")[0]
-        if kind in ("metrics", "quarantine"):
-            body_type: Any = dict[str, Any] if kind == "metrics" else _Quarantine
-            yield from _examine_json(storage, f"{folder.name}/{name}", kind, body_type, folder.save_id)
+    wrong = [
+        error
+        for kind, body_type in (("metrics", dict), ("quarantine", _Quarantine))
+        for name in _notes(folder, kind)
+        for error in examine_note(storage, f"{folder.name}/{name}", kind, body_type)
+    ]
+    if wrong and _deleted_meanwhile(storage, folder):
+        return
+    yield from (Problem(error.file, error.reason, folder.save_id) for error in wrong)
     if not folder.committed:
         reason = "it is missing: the job died while writing this checkpoint, or the file was deleted since"
         yield Problem(f"{folder.name}/{MANIFEST}", reason, folder.save_id)
@@ -284,12 +295,17 @@ def _examine_shards(
         try:
             digest = _digest(storage, key, record.size, on_read)
         except FileNotFoundError:
-            if MANIFEST in {name.rpartition("/")[2] for name in storage.list(folder.name)}:
-                yield Problem(key, "it is missing", folder.save_id)
-                continue
-            return  # the manifest goes first: the whole checkpoint was deleted meanwhile
+            if _deleted_meanwhile(storage, folder):
+                return
+            yield Problem(key, "it is missing", folder.save_id)
+            continue
         if digest != record.xxh3_128:
             yield Problem(key, f"its checksum is {digest} instead of {record.xxh3_128}", folder.save_id)
+
+
+def _deleted_meanwhile(storage: Storage, folder: Folder) -> bool:
+    """Return whether a running job's retention has deleted the checkpoint since the listing; manifests go first."""
+    return folder.committed and f"{folder.name}/{MANIFEST}" not in storage.list(folder.name)
 
 
 def _digest(storage: Storage, key: str, size: int, on_read: Callable[[int], None]) -> str:
@@ -301,16 +317,3 @@ def _digest(storage: Storage, key: str, size: int, on_read: Callable[[int], None
         digest.update(part[:count])
         on_read(count)
     return digest.hexdigest()
-
-
-def _examine_json(storage: Storage, key: str, kind: str, body_type: Any, save_id: str | None) -> Iterator[Problem]:  # noqa: ANN401 - a type
-    try:
-        _read(storage, key, kind, body_type)
-    except FileNotFoundError:
-        yield Problem(key, "it is missing", save_id)
-    except CorruptCheckpointError as error:
-        yield Problem(key, error.reason, save_id)
-
-
-def _read(storage: Storage, key: str, kind: str, body_type: Any) -> Any:  # noqa: ANN401 - a type and its instance
-    return unseal(key, kind, storage.read(key), body_type)

@@ -7,9 +7,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from resumable_sched.checkpoint.catalog import metrics_of
-from resumable_sched.checkpoint.lineage import eligible, require_newest
+from resumable_sched.checkpoint.lineage import claim_key, eligible, require_newest, resumed_key
 from resumable_sched.checkpoint.manifest import (
-    INCARNATIONS,
     MANIFEST,
     Folder,
     Survey,
@@ -18,11 +17,13 @@ from resumable_sched.checkpoint.manifest import (
     read_manifest,
     survey,
 )
+from resumable_sched.checkpoint.notes import both
 from resumable_sched.checkpoint.retention import Candidate, Retention
 from resumable_sched.errors import CorruptCheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from resumable_sched.checkpoint.storage import Storage
 
@@ -72,11 +73,8 @@ def retire(storage: Storage, newest: Folder, retention: Retention) -> None:
     doomed = [it for it in (*retention.doomed(candidates), *left_behind) if it != newest]
     deletion = _Deletion(storage, newest.claim)
     gone = [it for it in doomed if deletion.of_folder(it)]
-    oldest = min(claim_order(it.claim) for it in (newest, *view.folders) if it not in gone)
-    for claim in view.claims:
-        # A claim of which nothing is left decides nothing any more: newer ones outrank it.
-        if claim_order(claim) < oldest:
-            deletion.of_objects(f"{INCARNATIONS}/{claim}.json", f"{INCARNATIONS}/{claim}.resumed.json")
+    for claim in _void_claims(view, newest.claim, {it.claim for it in (newest, *view.folders) if it not in gone}):
+        deletion.of_objects(*both(resumed_key(claim)), *both(claim_key(claim)))
     deletion.of_objects(*_leftovers(view, newest.claim))
     if deletion.failed:
         # The checkpoint is committed, and that is what the caller asked for.
@@ -115,6 +113,19 @@ class _Deletion:
             delete(name)
         except Exception as error:  # noqa: BLE001 - such as no permission for one folder; the others must go still
             self.failed[name] = error
+
+
+def _void_claims(view: Survey, mine: str, alive: AbstractSet[str]) -> Iterator[str]:
+    """Yield the claims that decide nothing any more: those older than *mine* of which no checkpoint is *alive*.
+
+    One that left a note says which older checkpoints count. That is void where *mine* has a note itself, and where no
+    older checkpoint is alive.
+    """
+    oldest = min(map(claim_order, alive))
+    for claim in view.claims:
+        outranked = mine in view.notes or claim not in view.notes or claim_order(claim) < oldest
+        if claim not in alive and claim_order(claim) < claim_order(mine) and outranked:
+            yield claim
 
 
 def _leftovers(view: Survey, mine: str) -> list[str]:

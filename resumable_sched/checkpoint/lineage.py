@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from resumable_sched.checkpoint.envelope import seal, unseal
 from resumable_sched.checkpoint.manifest import INCARNATIONS, Folder, Survey, claim_order, newest_claim, survey
+from resumable_sched.checkpoint.notes import read_note, write_note
 from resumable_sched.errors import CorruptCheckpointError, FencedError
 
 if TYPE_CHECKING:
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
     from resumable_sched.checkpoint.storage import Storage
 
-__all__ = ["Claim", "Note", "claim_url", "eligible", "now", "require_newest", "write_note"]
+__all__ = [
+    "Claim",
+    "Resumed",
+    "claim_key",
+    "claim_url",
+    "eligible",
+    "now",
+    "require_newest",
+    "resumed_key",
+    "tell_resumed",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +51,21 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     started: str
 
 
-class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Resumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an incarnation resumed from, and the older checkpoints that count for it, by save id."""
 
     parent: str | None
     seen: list[str]
+
+
+def claim_key(claim: str) -> str:
+    """Return where a claim stands."""
+    return f"{INCARNATIONS}/{claim}.json"
+
+
+def resumed_key(claim: str) -> str:
+    """Return where the note of a claim stands."""
+    return f"{INCARNATIONS}/{claim}.resumed.json"
 
 
 def now() -> str:
@@ -56,13 +76,12 @@ def now() -> str:
 def claim_url(storage: Storage) -> str:
     """Make a claim that is the highest one, and return its name."""
     body = Claim(platform.node(), os.getpid(), " ".join(sys.orig_argv), now())
-    content = seal("claim", body)
     while True:
         claims = survey(storage).claims
         number = claim_order(claims[-1])[0] + 1 if claims else 1
         mine = f"{number:06d}-{uuid.uuid4().hex[:12]}"
         try:
-            storage.write(f"{INCARNATIONS}/{mine}.json", [content], len(content))
+            write_note(storage, claim_key(mine), "claim", body)
         except FileNotFoundError:
             # If a higher claim is there, its retention took the unfinished file for what a dead job has left.
             newest = newest_claim(storage)
@@ -84,17 +103,16 @@ def require_newest(storage: Storage, mine: str) -> None:
     if newest is None or claim_order(newest) <= claim_order(mine):
         return
     try:
-        key = f"{INCARNATIONS}/{newest}.json"
-        owner = unseal(key, "claim", storage.read(key), Claim)
+        owner = read_note(storage, claim_key(newest), "claim", Claim)
     except (OSError, CorruptCheckpointError):  # an unreadable claim still counts, by its name
         raise FencedError(storage.url) from None
     raise FencedError(storage.url, host=owner.host, pid=owner.pid, command=owner.command, started=owner.started)
 
 
-def write_note(storage: Storage, mine: str, parent: Folder | None, seen: Sequence[Folder]) -> None:
+def tell_resumed(storage: Storage, mine: str, parent: Folder | None, seen: Sequence[Folder]) -> None:
     """Say what the incarnation resumed from, and which older checkpoints it saw."""
-    content = seal("resumed", Note(parent.save_id if parent else None, [folder.save_id for folder in seen]))
-    storage.write(f"{INCARNATIONS}/{mine}.resumed.json", [content], len(content))
+    body = Resumed(parent.save_id if parent else None, [folder.save_id for folder in seen])
+    write_note(storage, resumed_key(mine), "resumed", body)
 
 
 def eligible(storage: Storage, view: Survey) -> list[Folder]:
@@ -105,19 +123,18 @@ def eligible(storage: Storage, view: Survey) -> list[Folder]:
     """
     committed = [folder for folder in view.folders if folder.committed]
     for claim in reversed(view.claims):
-        if claim in view.notes and (note := read_note(storage, claim)) is not None:
+        if claim in view.notes and (note := _resumed(storage, claim)) is not None:
             seen = set(note.seen)
             return [it for it in committed if claim_order(it.claim) >= claim_order(claim) or it.save_id in seen]
     return committed
 
 
-def read_note(storage: Storage, claim: str) -> Note | None:
-    """Return the note of *claim*; None, and a warning in the log, if it is damaged."""
-    key = f"{INCARNATIONS}/{claim}.resumed.json"
+def _resumed(storage: Storage, claim: str) -> Resumed | None:
+    """Return the note of *claim*; None, and a warning in the log, if both copies are damaged."""
     try:
-        return unseal(key, "resumed", storage.read(key), Note)
+        return read_note(storage, resumed_key(claim), "resumed", Resumed)
     except FileNotFoundError:  # deleted since the listing: newer notes outrank it
         return None
     except CorruptCheckpointError as error:
-        _log.warning("%s is damaged and is ignored: %s", key, error.reason)
+        _log.warning("%s is damaged and is ignored: %s", error.file, error.reason)
         return None

@@ -32,7 +32,7 @@ from resumable_sched.checkpoint.catalog import (
     record_metrics,
 )
 from resumable_sched.checkpoint.deletion import give_back, retire
-from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest, write_note
+from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest, tell_resumed
 from resumable_sched.checkpoint.manifest import Folder, save_manifest, survey
 from resumable_sched.checkpoint.objects import adapt
 from resumable_sched.checkpoint.restoring import Request, Restored, restore
@@ -300,7 +300,7 @@ class CheckpointManager:
         if pick is not None:
             current = eligible(self._storage, survey(self._storage))
             seen = [it for it in current if it.order <= pick.order and it.iteration <= pick.iteration]
-        write_note(self._storage, self._claim, pick, seen)
+        tell_resumed(self._storage, self._claim, pick, seen)
         return b""
 
     def _checkpoint(self, restored: Restored) -> Checkpoint:

@@ -38,7 +38,7 @@ MANIFEST: Final = "manifest.json"
 INCARNATIONS: Final = "incarnations"
 _FOLDER: Final = re.compile(r"ckpt-([0-9]{12,})-(([0-9]{6,})-[0-9a-f]{12})-([0-9]{4,})")
 _LEFTOVER: Final = re.compile(r"(.*/)?\.tmp-[0-9a-f]+-([^/]+)")  # its object has the same folder and the second part
-_CLAIM: Final = re.compile(INCARNATIONS + r"/([0-9]{6,}-[0-9a-f]{12})(\.resumed)?\.json")
+_CLAIM: Final = re.compile(INCARNATIONS + r"/([0-9]{6,}-[0-9a-f]{12})(\.resumed)?(\.copy)?\.json")
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,7 +157,7 @@ def survey(storage: Storage) -> Survey:
 
 
 def claim_of(key: str) -> str | None:
-    """Return the claim that *key* is, or is the note of; None if it is neither.
+    """Return the claim that *key* is, or is the note of, or a copy of either; None if it is nothing of that.
 
     >>> claim_of("incarnations/000003-0123456789ab.resumed.json")
     '000003-0123456789ab'

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import uuid
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from resumable_sched.checkpoint import Checkpoint, CheckpointManager, LocalStorage, load
-from resumable_sched.checkpoint.catalog import examine
-from resumable_sched.checkpoint.manifest import INCARNATIONS
+from resumable_sched.checkpoint import Checkpoint, CheckpointManager, LocalStorage, catalog, load
+from resumable_sched.checkpoint.catalog import describe, examine
+from resumable_sched.checkpoint.manifest import INCARNATIONS, survey
 from resumable_sched.distributed import FakeRanks
 from resumable_sched.errors import IncompleteCheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from resumable_sched.checkpoint.manifest import Survey
 
 _STEPS = (10, 20)
 
@@ -116,13 +121,11 @@ def test_every_truncated_or_lengthened_file_is_named_and_stepped_over(run: Path)
 
 
 def test_every_missing_file_is_named_and_stepped_over(run: Path) -> None:
-    """Shards, manifests, claims and notes; only the last metrics that came later may be gone without a trace."""
+    """Shards, manifests, claims, notes and metrics that came later, also what was written last of all."""
     for path in _files(run):
         content = path.read_bytes()
         path.unlink()
-        if path.name.startswith("metrics-"):
-            assert _restore(run)[0] == 20
-        elif path.name == "manifest.json" and "000000000020" in path.parent.name:
+        if path.name == "manifest.json" and "000000000020" in path.parent.name:
             # With the manifest goes the knowledge that there was a note; the folder is named as partial.
             assert _restore(run)[0] == 10
             assert path.relative_to(run).as_posix() in [it.file for it in examine(LocalStorage(run))]
@@ -131,7 +134,7 @@ def test_every_missing_file_is_named_and_stepped_over(run: Path) -> None:
         path.write_bytes(content)
 
 
-def test_metrics_that_are_missing_between_others_are_named(tmp_path: Path) -> None:
+def test_metrics_of_which_both_copies_are_missing_are_named_if_later_ones_are_there(tmp_path: Path) -> None:
     """The numbers of the notes have no gaps, so the loss of any but the last shows; later ones are counted on."""
     with CheckpointManager(tmp_path, _state(1)) as manager:
         manager.save(1, block=True)
@@ -139,7 +142,8 @@ def test_metrics_that_are_missing_between_others_are_named(tmp_path: Path) -> No
             manager.record(1, {"loss": number, f"only {number}": 1.0})
         (folder,) = tmp_path.glob("ckpt-*")
         notes = sorted(folder.glob("metrics-*"))
-        for lost in (notes[3], notes[1], notes[0]):
+        assert len(notes) == 8
+        for lost in (*notes[6:], *notes[:4]):
             lost.unlink()
         named = [it.file for it in manager.verify()]
         manager.record(1, {"loss": 9})
@@ -226,10 +230,66 @@ def test_an_unreadable_claim_is_named_by_verify(tmp_path: Path) -> None:
     """A claim that is there by name only is damage that verify shows."""
     with CheckpointManager(tmp_path, _state(1)) as manager:
         manager.save(1)
-    (claim,) = (tmp_path / INCARNATIONS).iterdir()
-    claim.write_bytes(b"")
+    claims = sorted((tmp_path / INCARNATIONS).iterdir())
+    assert len(claims) == 2
+    for claim in claims:
+        claim.write_bytes(b"")
 
-    assert [it.file for it in examine(LocalStorage(tmp_path))] == [f"{INCARNATIONS}/{claim.name}"]
+    assert sorted(it.file for it in examine(LocalStorage(tmp_path))) == [f"{INCARNATIONS}/{it.name}" for it in claims]
+
+
+def test_what_either_copy_of_a_note_says_is_enough(run: Path, tmp_path: Path) -> None:
+    """One that is missing or damaged costs nothing, and to copy the other one mends it, as `verify` says."""
+    for damage in (Path.unlink, partial(Path.write_bytes, data=b"?")):
+        for path in _files(run):
+            if path.suffix != ".json" or path.name == "manifest.json":
+                continue
+            place = tmp_path / uuid.uuid4().hex
+            shutil.copytree(run, place)
+            damaged = place / path.relative_to(run)
+            damage(damaged)
+            storage = LocalStorage(place)
+
+            assert [it.metrics for it in describe(storage)] == [{"loss": 1.5}] * 2
+            assert [it.current for it in describe(storage)] == [True] * 2
+            (problem,) = examine(storage)
+            found = re.search(r"; (\S+) has the same content: copy it", problem.reason)
+            assert found
+            shutil.copy(place / found[1], damaged)
+            assert list(examine(storage)) == []
+
+
+def test_two_copies_that_differ_are_named(run: Path, tmp_path: Path) -> None:
+    """A whole note at the place of another one's copy is damage, though both can be read."""
+    place = tmp_path / "run"
+    shutil.copytree(run, place)
+    first, second = sorted((place / INCARNATIONS).glob("*.resumed.copy.json"))
+    shutil.copy(first, second)
+
+    (problem,) = examine(LocalStorage(place))
+
+    assert problem.file == f"{INCARNATIONS}/{second.name}"
+    assert "it is not a copy of" in problem.reason
+
+
+def test_what_is_deleted_between_listing_and_reading_is_no_problem(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint with metrics, its claim and its note, which a running job's retention deletes meanwhile."""
+    place = tmp_path / "run"
+    shutil.copytree(run, place)
+    (old,) = place.glob("ckpt-*-000001-*")
+
+    def list_and_delete(storage: LocalStorage) -> Survey:
+        view = survey(storage)
+        storage.delete_folder(old.name)
+        for path in place.glob("incarnations/000001-*"):
+            path.unlink()
+        return view
+
+    monkeypatch.setattr(catalog, "survey", list_and_delete)
+
+    assert list(examine(LocalStorage(place))) == []
 
 
 def test_verifying_beside_a_running_retention_finds_no_damage(tmp_path: Path) -> None:

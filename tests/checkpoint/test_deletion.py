@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resumable_sched.checkpoint import CheckpointManager, LocalStorage, Retention
+from resumable_sched.checkpoint.lineage import claim_url
 from tests.checkpoint.interposed import Interposed
 
 if TYPE_CHECKING:
@@ -97,16 +98,42 @@ def test_a_save_that_was_killed_in_its_first_write_is_listed_and_then_removed(tm
     assert not killed.exists()
 
 
+@pytest.mark.parametrize("restores", [True, False])
+def test_claims_that_decide_nothing_any_more_are_removed(tmp_path: Path, *, restores: bool) -> None:
+    """Starts that died in their claim, before they had picked, or before their first save, leave nothing for good."""
+    state = {"a": 1}
+    for iteration in (1, 2):
+        with CheckpointManager(tmp_path, state) as manager:
+            manager.save(iteration)
+    with CheckpointManager(tmp_path, state) as manager:
+        manager.restore(1)  # gone back, and died before the first save
+    note = next(tmp_path.glob("incarnations/000003-*.resumed.json"))
+    claim_url(LocalStorage(tmp_path))  # died before it had picked
+    (tmp_path / "incarnations" / "000005-0123456789ab.json").write_bytes(note.read_bytes())  # died in its claim
+
+    with CheckpointManager(tmp_path, state, retention=Retention(keep_last=3)) as manager:
+        if restores:
+            manager.restore()
+        manager.save(3)
+
+    assert [it.iteration for it in manager.checkpoints()] == [1, 3]
+    # What the start that went back says of older checkpoints stands until a newer one says it.
+    expected = {1, 6} if restores else {1, 3, 6}
+    assert {int(path.name[:6]) for path in tmp_path.glob("incarnations/*")} == expected
+    assert manager.verify() == []
+
+
 def test_unfinished_writes_of_older_starts_are_removed_and_those_of_newer_ones_are_not(tmp_path: Path) -> None:
     """Claims and notes that a killed job was writing go; a claim that may just be coming, and metrics, stay."""
     with CheckpointManager(tmp_path, {"a": 1}) as manager:
         manager.save(1, block=True)
         (kept,) = tmp_path.glob("ckpt-*")
-        (claim,) = tmp_path.glob("incarnations/*")
+        claim, copy = sorted(tmp_path.glob("incarnations/*"), reverse=True)
         gone = [
             _leave(tmp_path / "incarnations" / "000001-0123456789ab.json"),
             _leave(tmp_path / "incarnations" / "000001-0123456789ab.resumed.json"),
             _leave(claim),
+            _leave(copy),
             _leave(kept / "manifest.json"),
             _leave(kept / "rank-00000.safetensors"),
         ]

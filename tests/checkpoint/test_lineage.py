@@ -349,19 +349,37 @@ def test_a_claim_without_a_note_changes_nothing_for_readers(tmp_path: Path) -> N
     assert load(LocalStorage(tmp_path), {"x": torch.zeros(2)}).iteration == 1
 
 
-def test_a_damaged_note_is_ignored_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_note_with_its_copy_takes_away_what_it_did(tmp_path: Path) -> None:
+    """Going back to an iteration stays gone back, though the note that says so is damaged or missing."""
+    job = _Job(tmp_path)
+    job.save(1)
+    job.save(2)
+    assert _Job(tmp_path).restore(1) == 1
+    note, copy = sorted((tmp_path / "incarnations").glob("*.resumed*.json"), key=lambda it: len(it.name))
+    content = note.read_bytes()
+    note.write_bytes(b"")
+
+    assert load(LocalStorage(tmp_path), {"x": torch.zeros(2)}).iteration == 1
+    note.write_bytes(content)
+    copy.unlink()
+    assert load(LocalStorage(tmp_path), {"x": torch.zeros(2)}).iteration == 1
+
+
+def test_a_note_of_which_both_copies_are_damaged_is_ignored_and_said_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without its note an incarnation takes nothing away; the log has the reason."""
     _Job(tmp_path).save(1)
     job = _Job(tmp_path)
     job.restore()
     job.save(2)
-    (note,) = (tmp_path / "incarnations").glob("*.resumed.json")
-    note.write_bytes(note.read_bytes()[:-1])
+    for note in (tmp_path / "incarnations").glob("*.resumed*.json"):
+        note.write_bytes(note.read_bytes()[:-1])
 
     with caplog.at_level(logging.WARNING):
         assert _Job(tmp_path).restore() == 2
 
-    assert f"{note.name} is damaged and is ignored" in caplog.text
+    assert ".resumed.json is damaged and is ignored" in caplog.text
 
 
 def test_readers_and_an_idle_manager_claim_nothing(tmp_path: Path) -> None:
