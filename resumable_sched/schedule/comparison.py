@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from resumable_sched.errors import ScheduleMismatchError
 from resumable_sched.schedule.state import encode_float
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["REMEDY", "OnMismatch", "check_policy", "differing_fields", "equal", "plain_value", "refuse"]
 
 OnMismatch = Literal["error", "keep", "adopt"]
+
+_PLAIN: Final = frozenset({bool, int, str, float})
 
 REMEDY = 'Pass on_mismatch="keep" to continue with the saved schedule, or "adopt" to continue with the new one.'
 
@@ -41,8 +43,8 @@ def plain_value(value: object, name: str) -> Any:  # noqa: ANN401 - JSON has no 
     Raises:
         TypeError: *value* is nothing that JSON can hold.
     """
-    if value is None or type(value) in (bool, int, str):  # nearly all; the abstract classes below are slow to ask
-        return value
+    if value is None or type(value) in _PLAIN:  # nearly all; what is asked below is slow to ask
+        return encode_float(value) if isinstance(value, float) else value
     if isinstance(value, str):
         return str(value)  # a path that also carries its function becomes the path alone
     if isinstance(value, Integral):

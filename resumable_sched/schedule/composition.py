@@ -72,8 +72,8 @@ class Composition:
         layer.acts_on = layer.schedule.selection()
         layers = [*self.layers, layer]
         bases = _bases(layers, self.base)
-        present = self.scheduled()
         chained = needs_chain(layers)
+        present = self.scheduled() if chained else []
         if chained and any(each.clock.guessed for each in layers):
             raise ValueError(
                 "`last_step` must be -1 where a schedule with a floor overlaps another one, because the value depends "
@@ -156,7 +156,7 @@ class Composition:
     def opened_layers(self) -> list[Layer]:
         """Give the layers whose windows have opened, in the order in which they did; ties are in list order."""
         opened = [layer for layer in self.layers if layer.clock.opened is not None]
-        return sorted(opened, key=lambda layer: layer.clock.opened or (0, 0, 0))
+        return opened if len(opened) < 2 else sorted(opened, key=_opening)  # noqa: PLR2004 - nothing to sort
 
     def tick(self, moved: Sequence[Layer], opening: Callable[[Layer], Opening], by: int = 1) -> None:
         """Move the clocks of the layers *moved*.
@@ -226,6 +226,10 @@ class Composition:
     def _set_bases(self, bases: Iterable[list[float]]) -> None:
         for layer, base in zip(self.layers, bases, strict=True):
             layer.base = base
+
+
+def _opening(layer: Layer) -> Opening:
+    return layer.clock.opened or (0, 0, 0)
 
 
 def _bases(

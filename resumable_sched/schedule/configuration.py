@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from resumable_sched.schedule import comparison
@@ -36,10 +37,6 @@ class Configured(Protocol):
     def optimizer(self) -> HasParamGroups:
         """Give the optimizer."""
 
-    @property
-    def open_ended(self) -> bool:
-        """Tell whether `end` was not given."""
-
     def given(self, name: str) -> Any:  # noqa: ANN401 - whatever the field is
         """Give a field as it was given."""
 
@@ -53,26 +50,33 @@ class Reconfigurable(Configured, Protocol):
 
 def register(cls: type[Any]) -> None:
     """Remember a class, so that a saved configuration can name it."""
-    _KNOWN[_type_name(cls)] = cls
+    hashable: Any = cls  # which a type is not for mypy
+    _KNOWN[_type_name(hashable)] = cls
 
 
+@cache
 def _type_name(cls: type[Any]) -> str:
     if cls.__module__.startswith("resumable_sched."):
         return cls.__name__
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
+@cache
+def _names(cls: type[Any]) -> tuple[str, ...]:
+    """Give the names of the fields that are configuration."""
+    return tuple(each.name for each in fields(cls) if each.name not in _NOT_CONFIGURATION)
+
+
 def configuration_of(scheduler: Configured) -> dict[str, Any]:
     """Give the configuration as plain JSON, to be saved, compared and shown; shares of training stay shares."""
-    config: dict[str, Any] = {"type": _type_name(type(scheduler))}
-    for each in fields(scheduler):
-        if each.name in _NOT_CONFIGURATION:
+    cls: Any = type(scheduler)  # for mypy, a type is not hashable
+    config: dict[str, Any] = {"type": _type_name(cls)}
+    for name in _names(cls):
+        value = scheduler.given(name)
+        if value is None and name in _ONLY_IF_GIVEN:
             continue
-        value = scheduler.given(each.name)
-        if value is None and each.name in _ONLY_IF_GIVEN:
-            continue
-        forever = each.name == "end" and scheduler.open_ended
-        config[each.name] = LENGTH_OF_TRAINING if forever else comparison.plain_value(value, each.name)
+        forever = name == "end" and value is FOREVER
+        config[name] = LENGTH_OF_TRAINING if forever else comparison.plain_value(value, name)
     return config
 
 
@@ -87,14 +91,13 @@ def schedule_of(optimizer: HasParamGroups, config: Mapping[str, Any], lines: Seq
     Raises:
         ScheduleMismatchError: Its class is not known here, or no longer takes this configuration.
     """
-    known = _KNOWN.get(str(config.get("type")))
+    known: Any = _KNOWN.get(str(config.get("type")))
     if known is None:
         raise comparison.refuse(
             lines, f"The saved schedule cannot be kept: there is no class {config.get('type')!r} here."
         )
     scheduler = object.__new__(known)
-    names = {each.name for each in fields(known)} - _NOT_CONFIGURATION
-    if names - _ONLY_IF_GIVEN != config.keys() - {"type"} - _ONLY_IF_GIVEN:
+    if set(_names(known)) - _ONLY_IF_GIVEN != config.keys() - {"type"} - _ONLY_IF_GIVEN:
         raise comparison.refuse(lines, f"The saved schedule cannot be kept: {known.__name__} has other fields now.")
     settings = {name: value for name, value in config.items() if name != "type"}
     if settings["end"] == LENGTH_OF_TRAINING:

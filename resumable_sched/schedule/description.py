@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import msgspec
 
@@ -27,6 +28,12 @@ _TIMES: Final = frozenset({DURATION["convert"], POINTS["convert"]})
 """What the metadata of fields say that may be shares of training."""
 _UNKNOWN_LENGTH: Final[Mapping[Unit, int]] = {"epoch": FOREVER, "iteration": FOREVER, "sample": 10**18, "token": 10**18}
 """How long training is taken to be until somebody says."""
+
+
+@cache
+def _times(cls: type[Any]) -> tuple[str, ...]:
+    """Give the names of the fields that may be shares of training."""
+    return tuple(each.name for each in fields(cls) if each.metadata.get("convert") in _TIMES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +128,7 @@ class Description(ABC):
     @property
     def clock_unit(self) -> Unit:
         """Give what a tick is."""
-        return cast("Unit", self.unit)
+        return self.unit  # type: ignore[return-value]  # `prepare` has set it
 
     @final
     @property
@@ -133,14 +140,15 @@ class Description(ABC):
     @property
     def span(self) -> int:
         """Give the ticks from the first to the last one of the window, ``end - begin - 1``."""
-        return (self._length if self.open_ended else self.end) - self.begin - 1
+        end = self.end
+        return (self._length if end is FOREVER else end) - self.begin - 1
 
     @final
     @property
     def _length(self) -> int:
         """Give the ticks of training, or what they are taken to be."""
-        known = self.__dict__.get("_training_length") or self.__dict__.get("_assumed_length")
-        return known or _UNKNOWN_LENGTH[self.clock_unit]
+        known = self.__dict__
+        return known.get("_training_length") or known.get("_assumed_length") or _UNKNOWN_LENGTH[self.clock_unit]
 
     @final
     @property
@@ -171,11 +179,16 @@ class Description(ABC):
     @final
     def configuration(self) -> dict[str, Any]:
         """Give the configuration as plain JSON, to be saved, compared and shown."""
-        known = self.__dict__.get("_configuration")
+        fresh: dict[str, Any] = msgspec.to_builtins(self.known_configuration())
+        return fresh
+
+    @final
+    def known_configuration(self) -> dict[str, Any]:
+        """Give the :meth:`configuration` itself, to be read only: it is the same one each time."""
+        known: dict[str, Any] | None = self.__dict__.get("_configuration")
         if known is None:
             known = self.__dict__["_configuration"] = configuration_of(self)
-        fresh: dict[str, Any] = msgspec.to_builtins(known)
-        return fresh
+        return known
 
     # ------------------------------------------------------------------ inside
     @final
@@ -190,13 +203,13 @@ class Description(ABC):
         if self.unit in ("epoch", "iteration") and self.end == FOREVER:  # MMEngine's INF, written by hand
             self._set("end", FOREVER)
         self._set("groups", group_choice("groups", self.groups, restored=self.is_restored))
-        times = {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("convert") in _TIMES}
+        times = {name: getattr(self, name) for name in _times(type(self))}
         self.__dict__["_given"] = times if any(map(has_share, times.values())) else {}
         if self.has_shares and "_training_length" not in self.__dict__:
             self._fit_unknown_length()
         else:
             self._fit()
-        self.configuration()
+        self.known_configuration()  # refuses what cannot be saved
 
     @final
     def _fit_unknown_length(self) -> None:

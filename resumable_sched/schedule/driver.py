@@ -364,7 +364,8 @@ class Driver:
         self.timeline = Timeline(cadence=self.cadence)
         self.ahead = None
         self.units = {scheduler.clock_unit for _, scheduler in self.schedulers}
-        ledgers = {key: ledger_of(self.optimizers[key[0]], key[1]) for key, _ in self.keyed()}
+        keyed = self.keyed()
+        ledgers = {key: ledger_of(self.optimizers[key[0]], key[1]) for key, _ in keyed}
         idle = [
             ledger
             for optimizer in self.optimizers.values()
@@ -373,25 +374,28 @@ class Driver:
         ]
         amendments = {}
         for key, ledger in ledgers.items():
-            if (
-                ledger.driver is None and ledger.composition.layers
-            ):  # what was changed since the schedules were built is meant, too
+            if not ledger.composition.layers:
+                ledger.begin()
+            elif ledger.driver is None:  # what was changed since the schedules were built is meant, too
                 ledger.check(0)
                 amendments[key] = ledger.composition.amendments
             ledger.composition.release()  # whoever drove these schedules stops doing so
-        for key, scheduler in self.keyed():
-            scheduler.restart(ledgers[key], self.length_for(scheduler, key[0]))
+        changed = {
+            key for key, scheduler in keyed if scheduler.restart(ledgers[key], self.length_for(scheduler, key[0]))
+        }
         self.ledgers: dict[ParameterKey, Ledger] = ledgers
         for key, ledger in ledgers.items():
-            layers = [scheduler.layer for own, scheduler in self.keyed() if own == key]
-            for layer in layers:
-                layer.clock.opened = (0, 0, 0) if layer.schedule.begin == 0 else None
-            ledger.composition = Composition(layers, ledger.composition.base)
-            ledger.composition.amendments = amendments.get(key, [])
+            layers = [scheduler.layer for own, scheduler in keyed if own == key]
+            # What was checked above, and does not change, is written already.
+            written = key in amendments and key not in changed and layers == ledger.composition.layers
+            if not written:
+                ledger.composition = Composition(layers, ledger.composition.base)
+                ledger.composition.amendments = amendments.get(key, [])
             _check_chain(key[1], ledger.composition)
             ledger.owner = weakref.ref(self)
             self.timeline.compositions[key] = ledger.composition
-            ledger.adopt_groups()
+            if not written:
+                ledger.adopt_groups()
         for ledger in idle:  # what only a schedule that was replaced had moved goes back to its base
             if ledger.composition.layers:
                 ledger.composition = Composition((), ledger.composition.base)

@@ -119,9 +119,11 @@ class Layer:
 
     def apply(self, values: Sequence[float]) -> list[float]:
         """Map the value of each param group at the present tick, or by the held map after the window."""
-        fold, schedule, tick = self.clock.fold, self.schedule, self.local_tick
-        if fold is not None:
-            return self._selected([scale * value for scale, value in zip(fold.scales, values, strict=True)], values)
+        clock, schedule = self.clock, self.schedule
+        if clock.fold is not None:
+            scales = clock.fold.scales
+            return self._selected([scale * value for scale, value in zip(scales, values, strict=True)], values)
+        tick = min(clock.tick - schedule.begin, schedule.span)
         if schedule.same_for_every_base(tick):
             scale, offset = schedule.at(tick, self.base[0])
             return self._selected([scale * value + offset for value in values], values)

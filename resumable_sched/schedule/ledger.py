@@ -100,8 +100,8 @@ class Ledger:
         self.name = name
         self.target = resolve(optimizer, name)
         self._key = f"initial_{name}"
-        self._groups = list(optimizer.param_groups)
-        self.composition = Composition((), [self._initial(group) for group in self._groups])
+        self._groups: list[dict[str, Any]] = []
+        self.composition = Composition((), [])
         self.owner: weakref.ref[Any] | None = None
         self._openings = 0
         self._written: list[float] = []
@@ -109,9 +109,16 @@ class Ledger:
         self._last_foreign = -2
         self._foreign_in_a_row = 0
 
-    def _initial(self, group: dict[str, Any]) -> float:
-        """Give the value that the user gave: what is recorded, else the present one."""
-        return float(group[self._key]) if self._key in group else self.target.read(group)
+    def _initials(self, groups: Sequence[dict[str, Any]]) -> list[float]:
+        """Give the value that the user gave each of *groups*: what is recorded, else the present one."""
+        recorded = [group.get(self._key) for group in groups]
+        read = self.target.read
+        return [read(group) if value is None else float(value) for group, value in zip(groups, recorded, strict=True)]
+
+    def begin(self) -> None:
+        """Take what the optimizer has now for the base, while nothing acts on it."""
+        self._groups = list(self.optimizer.param_groups)
+        self.composition = Composition((), self._initials(self._groups))
 
     @property
     def optimizer(self) -> HasParamGroups:
@@ -151,12 +158,10 @@ class Ledger:
                 f"`schedulers` of a SchedulerGroup must be built before it, but {layer.schedule!r} comes later and "
                 f"would act on the same `{self.name}`."
             )
-        groups = list(self.optimizer.param_groups)
         if self.composition.layers:
-            self._take_groups(groups)
-        else:  # the values may have changed since a schedule that was refused looked at them
-            self._groups = groups
-            self.composition = Composition((), [self._initial(group) for group in groups])
+            self._take_groups(list(self.optimizer.param_groups))
+        else:
+            self.begin()
         if layer.clock.tick >= layer.schedule.begin and layer.clock.opened is None:
             layer.clock.opened = self.next_opening()
         self.composition.add(layer)
@@ -257,7 +262,7 @@ class Ledger:
                 "new schedulers for an optimizer from which param groups were removed."
             )
         if len(groups) > known:
-            self.composition.grow([self._initial(group) for group in groups[known:]])
+            self.composition.grow(self._initials(groups[known:]))
             logger.info("%d param groups were added, and their `%s` is scheduled.", len(groups) - known, self.name)
         self._groups = groups
 
@@ -299,7 +304,7 @@ class Ledger:
     def check_growth(self) -> None:
         """Raise what scheduling the param groups that were added would raise, and change nothing."""
         added = self.optimizer.param_groups[len(self._groups) :]
-        self.composition.check_growth([self._initial(group) for group in added])
+        self.composition.check_growth(self._initials(added))
 
     def check_groups(self) -> None:
         """See whether the optimizer has the param groups that are scheduled, and schedule those that were added.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from resumable_sched.schedule.arguments import whole
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Lengths"]
 
 
-@dataclass(frozen=True)
-class Lengths:
+class Lengths(NamedTuple):
     """Say how long epochs and training are, as far as it is known.
 
     Attributes:
@@ -72,4 +70,4 @@ class Lengths:
 
     def as_dict(self) -> dict[str, int | None]:
         """Give the lengths by name."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return self._asdict()

@@ -216,8 +216,7 @@ def preview_group(
         name: [each for each in group.schedulers if each.optimizer is optimizer]
         for name, optimizer in group.optimizers.items()
     }
-    lengths = dataclasses.replace(
-        group.lengths,
+    lengths = group.lengths._replace(
         epoch_length=length,
         max_epochs=group.training_length("epoch"),
         max_iters=group.training_length("iteration"),

@@ -121,7 +121,7 @@ def schedule_state(optimizer: str, scheduler: ParamScheduler, composition: Compo
     """Give what is saved of a schedule."""
     return ScheduleState(
         optimizer=optimizer,
-        config=scheduler.configuration(),
+        config=scheduler.known_configuration(),
         opened=saved_opening(composition, scheduler.layer),
         plateau=plateau_state(scheduler.layer.clock),
     )
@@ -222,7 +222,7 @@ def _compare_schedules(
     same, lines = [], []
     types = [type(scheduler).__name__ for _, scheduler in schedulers]
     for index, (name, scheduler) in enumerate(schedulers):
-        config = scheduler.configuration()
+        config = scheduler.known_configuration()
         before = saved.schedulers[index] if index < len(saved.schedulers) else None
         same.append(before is not None and _identity(before.optimizer, before.config) == _identity(name, config))
         if before is not None and same[-1]:

@@ -197,7 +197,7 @@ class ParamScheduler(Description):
         """
         ledger = self._lone_ledger("state_dict")
         ledger.check()
-        return plain(lone.save(ledger, self.layer, self.configuration()))
+        return plain(lone.save(ledger, self.layer, self.known_configuration()))
 
     @final
     def load_state_dict(self, state: Mapping[str, Any], on_mismatch: comparison.OnMismatch = "error") -> None:
@@ -236,7 +236,7 @@ class ParamScheduler(Description):
         ledger = self._lone_ledger("load_state_dict")
         name = type(self).__name__
         saved = parse(state, SchedulerState, name)
-        return saved, lone.compare(ledger, self.layer, saved, self.configuration(), name=name, policy=policy)
+        return saved, lone.compare(ledger, self.layer, saved, self.known_configuration(), name=name, policy=policy)
 
     # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
@@ -316,18 +316,24 @@ class ParamScheduler(Description):
         return fold.seen - 1 if fold is not None else max(layer.local_tick, -1)
 
     @final
-    def restart(self, ledger: Ledger, training_length: int | None) -> None:
+    def restart(self, ledger: Ledger, training_length: int | None) -> bool:
         """Go back to the beginning, as a member of a group.
 
         Args:
             ledger: The ledger of the hyper-parameter.
             training_length: What stands for an `end` that was not given; if None, what it was built with.
+
+        Returns:
+            Whether it changes anything: it has moved, or gives other values than before.
         """
-        layer = self.__dict__.get("_layer") or self._new_layer(self._new_clock())
+        layer: Layer = self.__dict__.get("_layer") or self._new_layer(self._new_clock())
         self._attach(ledger, layer)
+        clock, fresh, span = layer.clock, self._new_clock(), self.span
+        moved = clock.tick != 0 or clock.guessed or clock.fold != fresh.fold
         self.fit_training(training_length)
-        fresh = self._new_clock()
-        layer.clock.tick, layer.clock.opened, layer.clock.fold, layer.clock.guessed = 0, None, fresh.fold, False
+        clock.tick, clock.guessed, clock.fold = 0, False, fresh.fold
+        clock.opened = (0, 0, 0) if self.begin == 0 else None
+        return moved or self.has_shares or self.span != span
 
     @final
     def fit_training(self, length: int | None) -> None:
@@ -344,7 +350,7 @@ class ParamScheduler(Description):
             except ValueError as error:
                 text = f"{error} This follows from shares of a training of {length} {self.clock_unit}s."
                 raise ValueError(text) from error
-        self.configuration()
+            self.known_configuration()
         self._tell_twin()
 
     @final
@@ -354,6 +360,7 @@ class ParamScheduler(Description):
             if each.name not in ("optimizer", "last_step", "verbose"):
                 self._set(each.name, getattr(other, each.name))
         self.__dict__["_given"] = other.__dict__["_given"]
+        self.known_configuration()
         self.fit_training(None)
 
     @final

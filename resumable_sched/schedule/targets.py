@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import torch
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
 
 __all__ = ["HasParamGroups", "Item", "Key", "Target", "plain_floats", "resolve"]
+
+
+_PLACE: Final = re.compile(r"(\w+)\[(\d+)\]")
 
 
 class HasParamGroups(Protocol):
@@ -141,7 +144,7 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
             "`optimizer` must be an Optimizer or another object with a list of `param_groups`, but is "
             f"{optimizer!r} instead."
         )
-    place = re.fullmatch(r"(\w+)\[(\d+)\]", name)
+    place = _PLACE.fullmatch(name)
     target: Target = Item(place[1], int(place[2])) if place else Key(name)
     if name == "betas[0]":
         raise ValueError(
@@ -157,6 +160,8 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
                     f"using momentum schedulers), but is {type(optimizer).__name__} instead."
                 )
             target = Item("betas", 0, copy="momentum")
+    if isinstance(target, Key) and plain_floats([group.get(name) for group in groups]):
+        return target
     for index, group in enumerate(groups):
         try:
             target.read(group)
