@@ -2,6 +2,10 @@
 
 python benchmarks/bench_state.py [--groups 1 10 100 1000] [--quick]
 
+What a run pays is a checkpoint (the state as bytes) and a start (build, and go on from the bytes), as its library saves:
+ours as JSON, the peers' with `torch.save` and `torch.load` in their defaults. The parts are shown as well. There
+the peers' `state_dict` and `load_state_dict` copy a dict, and `torch.save` and `torch.load` do the rest.
+
 The peers' learning rates are part of the optimizer's state, so that loading a peer's schedules writes nothing; ours
 writes. What is saved and loaded by the optimizer itself is counted for nobody.
 """
@@ -9,12 +13,14 @@ writes. What is saved and loaded by the optimizer itself is counted for nobody.
 from __future__ import annotations
 
 import argparse
-import json
+import io
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mmengine.optim as mm
+import msgspec
+import torch
 from measuring import OURS, in_turns, in_turns_on_new, prepare, sgd, table
 from torch.optim import lr_scheduler
 
@@ -89,11 +95,9 @@ THREE: dict[str, Build] = {
 }
 
 
-def save(built: Any) -> str:  # noqa: ANN401 - of whichever library
-    """Give the state as it would go into a file."""
-    if isinstance(built, list):
-        return json.dumps([each.state_dict() for each in built])
-    return json.dumps(built.state_dict())
+def state_of(built: Any) -> Any:  # noqa: ANN401 - of whichever library
+    """Give the state, of each schedule if there is a list."""
+    return [each.state_dict() for each in built] if isinstance(built, list) else built.state_dict()
 
 
 def load(built: Any, state: Any) -> None:  # noqa: ANN401
@@ -105,23 +109,50 @@ def load(built: Any, state: Any) -> None:  # noqa: ANN401
         built.load_state_dict(state)
 
 
-def measure(
-    peers: dict[str, Build], groups: int, *, distinct: bool, quick: bool
-) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """Return the seconds to build, to save as JSON, and to load what JSON gives."""
+def checkpoint(built: Any) -> bytes:  # noqa: ANN401
+    """Give the bytes that go into a file."""
+    if isinstance(built, SchedulerGroup):
+        return msgspec.json.encode(state_of(built))  # what the manifest of a checkpoint is written with
+    file = io.BytesIO()
+    torch.save(state_of(built), file)
+    return file.getvalue()
+
+
+def start(build: Build, content: bytes, optimizer: Optimizer) -> Any:  # noqa: ANN401
+    """Build, and continue from the bytes of a file."""
+    built = build(optimizer)
+    load(built, msgspec.json.decode(content) if isinstance(built, SchedulerGroup) else torch.load(io.BytesIO(content)))
+    return built
+
+
+def measure(peers: dict[str, Build], groups: int, *, distinct: bool, quick: bool) -> dict[str, dict[str, float]]:
+    """Return the seconds of each operation, for each of *peers*."""
     rounds, calls = (1, 1) if quick else (7, max(3, 50 // groups))
     new = partial(sgd, groups, distinct=distinct)
-    built = in_turns_on_new({name: (new, build) for name, build in peers.items()}, rounds=rounds, calls=calls)
     ready = {name: build(new()) for name, build in peers.items()}
     for each in ready.values():
         for _ in range(EARLY):
             for scheduler in each if isinstance(each, list) else [each]:
                 scheduler.step()
-    calls = 1 if quick else max(20, 2000 // groups)
-    saved = in_turns({name: partial(save, each) for name, each in ready.items()}, rounds=rounds, calls=calls)
-    states = {name: json.loads(save(each)) for name, each in ready.items()}
-    works = {name: partial(load, each, states[name]) for name, each in ready.items()}
-    return built, saved, in_turns(works, rounds=rounds, calls=calls)
+    contents = {name: checkpoint(each) for name, each in ready.items()}
+    starts = {name: (new, partial(start, build, contents[name])) for name, build in peers.items()}
+    often = 1 if quick else max(20, 2000 // groups)
+    states = {name: state_of(each) for name, each in ready.items()}
+    return {
+        "a checkpoint: the state as bytes": in_turns(
+            {name: partial(checkpoint, each) for name, each in ready.items()}, rounds=rounds, calls=often
+        ),
+        "a start: build, and go on from the bytes": in_turns_on_new(starts, rounds=rounds, calls=calls),
+        "a part: build": in_turns_on_new(
+            {name: (new, build) for name, build in peers.items()}, rounds=rounds, calls=calls
+        ),
+        "a part: state_dict": in_turns(
+            {name: partial(state_of, each) for name, each in ready.items()}, rounds=rounds, calls=often
+        ),
+        "a part: load_state_dict": in_turns(
+            {name: partial(load, each, states[name]) for name, each in ready.items()}, rounds=rounds, calls=often
+        ),
+    }
 
 
 def at(iteration: int, groups: int) -> tuple[SchedulerGroup, dict[str, Any]]:
@@ -155,7 +186,9 @@ def by_position(groups: int, *, quick: bool) -> dict[str, dict[str, float]]:
         calls=3,
     )
     rows["save"] = in_turns(
-        {names["early"]: partial(save, early), names["late"]: partial(save, late)}, rounds=rounds, calls=calls
+        {names["early"]: partial(checkpoint, early), names["late"]: partial(checkpoint, late)},
+        rounds=rounds,
+        calls=calls,
     )
     rows["load"] = in_turns(
         {names["early"]: partial(load, early, early_state), names["late"]: partial(load, late, late_state)},
@@ -177,10 +210,10 @@ def main() -> None:
         for distinct in (False, True):
             kind = "all different" if distinct else "equal"
             columns = {n: measure(peers, n, distinct=distinct, quick=args.quick) for n in args.groups}
-            for index, verb in enumerate(("build", "state_dict and json.dumps", "load_state_dict")):
+            for operation in next(iter(columns.values())):
                 table(
-                    f"{verb}, {title}, learning rates {kind}: microseconds (and ours as a multiple), by groups",
-                    {str(n): found[index] for n, found in columns.items()},
+                    f"{operation}; {title}, learning rates {kind}: microseconds (and ours as a multiple), by groups",
+                    {str(n): found[operation] for n, found in columns.items()},
                 )
     for groups in args.groups:
         rows = by_position(groups, quick=args.quick)

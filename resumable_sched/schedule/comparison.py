@@ -6,6 +6,8 @@ import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+import msgspec
+
 from resumable_sched.errors import ScheduleMismatchError
 from resumable_sched.schedule.state import encode_float
 
@@ -78,6 +80,8 @@ def differing_fields(label: str, saved: Mapping[str, Any], new: Mapping[str, Any
     >>> differing_fields("StepLR", {"gamma": 0.1}, {"gamma": 0.5}, "iteration 7 was saved")
     ['StepLR: `gamma` was 0.1 when iteration 7 was saved, but is 0.5 now.']
     """
+    if msgspec.json.encode(saved) == msgspec.json.encode(new):  # nearly always
+        return []
     lines = []
     for name in [*saved, *(name for name in new if name not in saved)]:
         if name in saved and name in new and equal(saved[name], new[name]):

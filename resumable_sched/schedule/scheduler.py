@@ -342,6 +342,8 @@ class ParamScheduler(Description):
         Raises:
             ValueError: The schedule does not fit into so short a training.
         """
+        if length is None and not self.has_shares:
+            return
         if length is not None:
             self.__dict__["_training_length"] = length
         if self.has_shares:
@@ -360,8 +362,9 @@ class ParamScheduler(Description):
             if each.name not in ("optimizer", "last_step", "verbose"):
                 self._set(each.name, getattr(other, each.name))
         self.__dict__["_given"] = other.__dict__["_given"]
-        self.known_configuration()
         self.fit_training(None)
+        self.known_configuration()
+        self._tell_twin()
 
     @final
     def _tell_twin(self) -> None:
