@@ -2,9 +2,9 @@
 
 python benchmarks/bench_state.py [--groups 1 10 100 1000] [--quick]
 
-What a run pays is a checkpoint (the state as bytes) and a start (build, and go on from the bytes), as its library saves:
-ours as JSON, the peers' with `torch.save` and `torch.load` in their defaults. The parts are shown as well. There
-the peers' `state_dict` and `load_state_dict` copy a dict, and `torch.save` and `torch.load` do the rest.
+What a run pays is a checkpoint (the state as bytes) and a start (build, and go on from the bytes), each as its
+library saves: ours as JSON, the peers' with `torch.save` and `torch.load` in their defaults. The parts are shown as
+well; there the peers' `state_dict` and `load_state_dict` copy a dict, and `torch.save` and `torch.load` do the rest.
 
 The peers' learning rates are part of the optimizer's state, so that loading a peer's schedules writes nothing; ours
 writes. What is saved and loaded by the optimizer itself is counted for nobody.

@@ -11,7 +11,7 @@ __all__ = ["check_choice", "check_flag", "check_number", "check_positive", "sequ
 
 def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
     """Check that *value* is a finite number from *low* to *high*."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"`{name}` must be a number, but is {value!r} instead.")
     if not math.isfinite(value):
         raise ValueError(f"`{name}` must be finite, but is {value!r} instead.")

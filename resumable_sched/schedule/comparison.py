@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
@@ -18,7 +19,7 @@ __all__ = ["REMEDY", "OnMismatch", "check_policy", "differing_fields", "equal", 
 
 OnMismatch = Literal["error", "keep", "adopt"]
 
-_PLAIN: Final = frozenset({bool, int, str, float})
+_PLAIN: Final = frozenset({NoneType, bool, int, float, str})
 
 REMEDY = 'Pass on_mismatch="keep" to continue with the saved schedule, or "adopt" to continue with the new one.'
 
@@ -45,7 +46,7 @@ def plain_value(value: object, name: str) -> Any:  # noqa: ANN401 - JSON has no 
     Raises:
         TypeError: *value* is nothing that JSON can hold.
     """
-    if value is None or type(value) in _PLAIN:  # nearly all; what is asked below is slow to ask
+    if type(value) in _PLAIN:  # nearly all; what is asked below is slow to ask
         return encode_float(value) if isinstance(value, float) else value
     if isinstance(value, str):
         return str(value)  # a path that also carries its function becomes the path alone

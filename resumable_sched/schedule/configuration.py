@@ -37,8 +37,9 @@ class Configured(Protocol):
     def optimizer(self) -> HasParamGroups:
         """Give the optimizer."""
 
-    def given(self, name: str) -> Any:  # noqa: ANN401 - whatever the field is
-        """Give a field as it was given."""
+    @property
+    def shares(self) -> Mapping[str, Any]:
+        """Give the fields in which there are shares of training, as they were given."""
 
 
 class Reconfigurable(Configured, Protocol):
@@ -71,12 +72,16 @@ def configuration_of(scheduler: Configured) -> dict[str, Any]:
     """Give the configuration as plain JSON, to be saved, compared and shown; shares of training stay shares."""
     cls: Any = type(scheduler)  # for mypy, a type is not hashable
     config: dict[str, Any] = {"type": _type_name(cls)}
+    shares = scheduler.shares
     for name in _names(cls):
-        value = scheduler.given(name)
-        if value is None and name in _ONLY_IF_GIVEN:
-            continue
-        forever = name == "end" and value is FOREVER
-        config[name] = LENGTH_OF_TRAINING if forever else comparison.plain_value(value, name)
+        value = shares[name] if name in shares else getattr(scheduler, name)
+        if value is None:
+            if name not in _ONLY_IF_GIVEN:
+                config[name] = None
+        elif name == "end" and value is FOREVER:
+            config[name] = LENGTH_OF_TRAINING
+        else:
+            config[name] = comparison.plain_value(value, name)
     return config
 
 

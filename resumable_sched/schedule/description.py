@@ -160,12 +160,14 @@ class Description(ABC):
     @property
     def has_shares(self) -> bool:
         """Tell whether a duration was given as a share of training."""
-        return bool(self.__dict__["_given"])
+        return bool(self.__dict__["_shares"])
 
     @final
-    def given(self, name: str) -> Any:  # noqa: ANN401 - whatever the field is
-        """Give a field as it was given: a share of training is still one, and what follows from one is not there."""
-        return self.__dict__["_given"].get(name, getattr(self, name))
+    @property
+    def shares(self) -> Mapping[str, Any]:
+        """Give all durations as they were given, if one is a share of training: what follows from it is not there."""
+        shares: Mapping[str, Any] = self.__dict__["_shares"]
+        return shares
 
     @final
     def selection(self) -> list[bool] | None:
@@ -196,15 +198,17 @@ class Description(ABC):
         """Check and normalise all configuration; touches nothing else."""
         if self.unit is not None:
             check_choice("unit", self.unit, UNITS)
-        if not isinstance(self.by_epoch, bool | int):
+        if not isinstance(self.by_epoch, int):
             raise TypeError(f"`by_epoch` must be True or False, but is {self.by_epoch!r} instead.")
-        self._set("unit", ("epoch" if self.by_epoch else "iteration") if self.unit is None else self.unit)
+        if self.unit is None:
+            self._set("unit", "epoch" if self.by_epoch else "iteration")
         self._set("by_epoch", self.unit == "epoch")
         if self.unit in ("epoch", "iteration") and self.end == FOREVER:  # MMEngine's INF, written by hand
             self._set("end", FOREVER)
-        self._set("groups", group_choice("groups", self.groups, restored=self.is_restored))
+        if self.groups is not None:
+            self._set("groups", group_choice("groups", self.groups, restored=self.is_restored))
         times = {name: getattr(self, name) for name in _times(type(self))}
-        self.__dict__["_given"] = times if any(map(has_share, times.values())) else {}
+        self.__dict__["_shares"] = times if any(map(has_share, times.values())) else {}
         if self.has_shares and "_training_length" not in self.__dict__:
             self._fit_unknown_length()
         else:
@@ -229,7 +233,7 @@ class Description(ABC):
     @final
     def _fit(self) -> None:
         """Check and normalise what may depend on the length of training."""
-        for name, value in self.__dict__["_given"].items():
+        for name, value in self.shares.items():
             self._set(name, resolve_shares(name, value, self._length))
         self._set("begin", whole("begin", self.begin, minimum=0))
         if not self.open_ended:

@@ -334,7 +334,9 @@ class Driver:
         for scheduler, config in plan.configurations:
             take_configuration(scheduler, config)
         self.timeline.counters = resumption.counters_of(plan.saved.position)
-        self._set_lengths(self._lengths_after(plan.saved))
+        lengths = self._lengths_after(plan.saved)
+        if lengths != self.lengths or plan.configurations:
+            self._set_lengths(lengths)
         for (key, scheduler), memory in zip(self.keyed(), plan.memories, strict=True):
             composition = self.timeline.compositions[key]
             opened = None if memory is None else memory.opened
@@ -347,7 +349,8 @@ class Driver:
                 composition.chain = None  # it was not scheduled then: a chain starts from the closed form
                 composition.settle(composition.scheduled())
             else:
-                composition.rebase(parameter.base)
+                if plan.configurations or composition.base != parameter.base:
+                    composition.rebase(parameter.base)
                 composition.settle(parameter.path)
             self.ledgers[key].adopt_groups()
 

@@ -6,7 +6,7 @@ import inspect
 import logging
 import weakref
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from resumable_sched.schedule import comparison, lone
 from resumable_sched.schedule.arguments import whole
@@ -294,12 +294,14 @@ class ParamScheduler(Description):
     @property
     def layer(self) -> Layer:
         """Give what the ledger holds of this schedule: a twin of its configuration, and its clock."""
-        return cast("Layer", self.__dict__["_layer"])
+        layer: Layer = self.__dict__["_layer"]
+        return layer
 
     @final
     @property
     def _ledger(self) -> Ledger:
-        return cast("Ledger", self.__dict__["_ledger"])
+        ledger: Ledger = self.__dict__["_ledger"]
+        return ledger
 
     @final
     def _lone_ledger(self, verb: str) -> Ledger:
@@ -309,7 +311,7 @@ class ParamScheduler(Description):
 
     @final
     def _local_step(self) -> int:
-        layer = cast("Layer | None", self.__dict__.get("_layer"))
+        layer: Layer | None = self.__dict__.get("_layer")
         if layer is None:
             return -1
         fold = layer.clock.fold
@@ -361,7 +363,7 @@ class ParamScheduler(Description):
         for each in fields(self):
             if each.name not in ("optimizer", "last_step", "verbose"):
                 self._set(each.name, getattr(other, each.name))
-        self.__dict__["_given"] = other.__dict__["_given"]
+        self.__dict__["_shares"] = other.shares
         self.fit_training(None)
         self.known_configuration()
         self._tell_twin()

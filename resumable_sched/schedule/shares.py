@@ -16,9 +16,9 @@ def has_share(value: object) -> bool:
     >>> has_share("10%"), has_share([3, "50%"]), has_share([("50%", 0.1)]), has_share(7)
     (True, True, True, False)
     """
-    if isinstance(value, list | tuple):
-        return any(map(has_share, value))
-    return isinstance(value, str) and value.strip().endswith("%")
+    if isinstance(value, str):
+        return value.strip().endswith("%")
+    return isinstance(value, (list, tuple)) and any(map(has_share, value))
 
 
 def resolve_shares(name: str, value: Any, length: int) -> Any:  # noqa: ANN401 - any duration

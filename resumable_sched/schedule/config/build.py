@@ -231,7 +231,7 @@ def _plan(entry: _Entry, optimizer: HasParamGroups, stand_in: StandIn, lengths: 
     _check_durations(cls, arguments)
     trial = cls.build_iter_from_epoch(stand_in, epoch_length=epoch_length, **arguments)
     taken = {
-        each.name: trial.given(each.name)
+        each.name: trial.shares.get(each.name, getattr(trial, each.name))
         for each in dataclasses.fields(cls)
         if each.init and each.name not in ("optimizer", "last_step")
     }
