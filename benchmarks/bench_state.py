@@ -59,6 +59,15 @@ def three_of_ours(optimizer: Optimizer) -> SchedulerGroup:
     return SchedulerGroup(optimizer, schedulers)
 
 
+def two_of_ours(optimizer: Optimizer) -> SchedulerGroup:
+    """Build a group of a warm-up and a cosine."""
+    schedulers = [
+        LinearLR(optimizer, start_factor=0.1, end=WARM_UP, by_epoch=False),
+        CosineAnnealingLR(optimizer, T_max=SPAN, begin=WARM_UP, by_epoch=False),
+    ]
+    return SchedulerGroup(optimizer, schedulers)
+
+
 def one_of_mmengine(optimizer: Optimizer) -> list[Any]:
     """Build a cosine."""
     return [mm.CosineAnnealingLR(optimizer, T_max=SPAN, by_epoch=False)]
@@ -90,6 +99,7 @@ ONE: dict[str, Build] = {
 }
 THREE: dict[str, Build] = {
     OURS: three_of_ours,
+    "resumable_sched, lr only": two_of_ours,
     "torch SequentialLR (lr only)": sequence_of_torch,
     "MMEngine": three_of_mmengine,
 }

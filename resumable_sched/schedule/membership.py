@@ -45,6 +45,7 @@ def assigned(
     if len(named) != len(optimizers):
         raise ValueError(f"`optimizers` must hold each optimizer once, but the names are {list(optimizers)}.")
     found: list[tuple[str, ParamScheduler]] = []
+    seen: set[int] = set()
     lists = list(schedulers.items()) if isinstance(schedulers, Mapping) else [(None, schedulers)]
     for expected, members in lists:
         if not isinstance(members, Sequence):
@@ -61,16 +62,17 @@ def assigned(
             if name is None or expected not in (None, name):
                 owner = "an optimizer of the group" if expected is None else f"the optimizer {expected!r}"
                 raise ValueError(f"`schedulers` must act on {owner}, but {scheduler!r} acts on another one.")
-            if any(scheduler is other for _, other in found):
+            layer = id(scheduler.layer)
+            if layer in seen:
                 raise ValueError(f"`schedulers` must hold each schedule once, but {scheduler!r} is there twice.")
+            seen.add(layer)
             found.append((name, scheduler))
-    _check_complete(optimizers, [scheduler for _, scheduler in found])
+    _check_complete(optimizers, seen)
     return found
 
 
-def _check_complete(optimizers: Mapping[str, HasParamGroups], schedulers: Sequence[ParamScheduler]) -> None:
-    """Refuse a list that lacks a schedule that acts on one of the optimizers."""
-    known = {id(scheduler.layer) for scheduler in schedulers}
+def _check_complete(optimizers: Mapping[str, HasParamGroups], known: set[int]) -> None:
+    """Refuse a list that lacks a schedule that acts on one of the optimizers; *known* are the layers of the others."""
     for optimizer in optimizers.values():
         for ledger in ledgers_of(optimizer).values():
             for layer in ledger.composition.layers:
