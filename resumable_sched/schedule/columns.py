@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Values = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 __all__ = ["alike", "amend_columns", "chain_rows", "closed_columns"]
+
+_AT_ONCE: Final = 256
+"""For how many positions of a chain the increments are computed ahead."""
 
 
 def alike(composition: Composition) -> tuple[list[int], list[int]]:
@@ -144,38 +147,64 @@ def chain_rows(composition: Composition, ticks: Sequence[int], groups: Sequence[
         ticks: The tick of the iteration clock at each position, from the present one on; it rises by one, or not.
         groups: The param groups to do this for.
     """
-    moved = [
-        (layer, layer.schedule.begin, layer.schedule.begin + layer.schedule.span)
-        for layer in composition.layers
-        if layer.schedule.clock_unit == "iteration" and layer.clock.fold is None
+    layers = [
+        layer for layer in composition.layers if layer.schedule.clock_unit == "iteration" and layer.clock.fold is None
     ]
     values = [(composition.chain or ())[group] for group in groups]
     yield values
-    for before, tick in pairwise(ticks):
-        for layer, begin, last in moved if tick != before else ():
-            if begin <= tick <= last:
-                values = _advanced(layer, tick - begin, values, groups)
-        yield values
+    for place in range(0, len(ticks) - 1, _AT_ONCE):
+        part = ticks[place : place + _AT_ONCE + 1]
+        moves = [_Moves(layer, part, groups) for layer in layers]
+        for before, tick in pairwise(part):
+            if tick != before:
+                for move in moves:
+                    if move.first <= tick <= move.last:
+                        values = move(tick, values)
+            yield values
 
 
-def _advanced(layer: Layer, local: int, values: list[float], groups: Sequence[int]) -> list[float]:
-    """Do to the values of a chain what local tick *local* does."""
-    schedule, acts_on = layer.schedule, layer.acts_on
-    if acts_on is None:
-        scale, offset = schedule.increment(local, layer.base[groups[0]])
-        if len(groups) == 1 or (scale != 0.0 and schedule.same_for_every_base(local)):
+class _Moves:
+    """Do to the values of a chain what one layer does, at each of some successive ticks.
+
+    Args:
+        layer: The layer.
+        ticks: From the one before, to the last one.
+        groups: The param groups whose values these are.
+
+    Attributes:
+        first: The first tick at which something happens.
+        last: The last one; less than the first if there is none.
+    """
+
+    def __init__(self, layer: Layer, ticks: Sequence[int], groups: Sequence[int]) -> None:
+        schedule, acts_on = layer.schedule, layer.acts_on
+        begin = schedule.begin
+        self.first, self.last = max(ticks[0] + 1, begin), min(ticks[-1], begin + schedule.span)
+        chosen = [acts_on is None or acts_on[group] for group in groups]
+        if self.last < self.first or not any(chosen):
+            self.last = self.first - 1
+            return
+        local = range(self.first - begin, self.last - begin + 1)
+        bases = dict.fromkeys(layer.base[group] for group, acts in zip(groups, chosen, strict=True) if acts)
+        one = schedule.increments(local, next(iter(bases)))
+        # Where nothing of the value before is left, it starts again from its base.
+        same = len(bases) == 1 or (schedule.same_for_every_base(local[-1]) and 0.0 not in one[0])
+        self._of_all = one if same and all(chosen) else None
+        of_bases = {base: one if same else schedule.increments(local, base) for base in bases}
+        self._of_each = [
+            of_bases[layer.base[group]] if acts else None for group, acts in zip(groups, chosen, strict=True)
+        ]
+
+    def __call__(self, tick: int, values: Sequence[float]) -> list[float]:
+        """Do what happens at *tick*."""
+        place = tick - self.first
+        if self._of_all is not None:
+            scale, offset = self._of_all[0][place], self._of_all[1][place]
             return [scale * value + offset for value in values]
-    maps: dict[float, Affine] = {}
-    mapped = []
-    for value, group in zip(values, groups, strict=True):
-        if acts_on is not None and not acts_on[group]:
-            mapped.append(value)
-            continue
-        base = layer.base[group]
-        if base not in maps:
-            maps[base] = schedule.increment(local, base)
-        mapped.append(maps[base](value))
-    return mapped
+        return [
+            value if own is None else own[0][place] * value + own[1][place]
+            for value, own in zip(values, self._of_each, strict=True)
+        ]
 
 
 def _parts(layer: Layer, ticks: Sequence[int]) -> tuple[int, int, Sequence[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import msgspec
@@ -36,6 +37,21 @@ def _times(cls: type[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in fields(cls) if each.metadata.get("convert") in _TIMES)
 
 
+_WORKED_OUT_FROM: Final = {
+    "maps": "at",
+    "multiplicative": "at",
+    "same_for_every_base": "at",
+    "increment": "at",
+    "increments": "increment",
+}
+"""What a family may say in a better way than the default, and what it must agree with."""
+
+
+def _place(cls: type[Any], name: str) -> int:
+    """Give how far up among the ancestors of *cls* the class is that says *name*."""
+    return next(place for place, ancestor in enumerate(cls.__mro__) if name in ancestor.__dict__)
+
+
 @dataclass(frozen=True, eq=False)
 class Description(ABC):
     """Be all of a schedule that does not change; a `ParamScheduler` adds the clock.
@@ -57,6 +73,13 @@ class Description(ABC):
 
     rebases_only_as_first: ClassVar[bool] = False
     """Whether the base that `split_base` gives for later schedules holds only where this is the first in the list."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init_subclass__(**kwargs)
+        # A class that says `at` anew must not inherit what another class has worked out from its own.
+        for derived, source in _WORKED_OUT_FROM.items():
+            if _place(cls, source) < _place(cls, derived):
+                setattr(cls, derived, Description.__dict__[derived])
 
     # ------------------------------------------------------------------ what a subclass says
     @abstractmethod
@@ -110,6 +133,25 @@ class Description(ABC):
             return Affine(0.0, now(base))
         ratio = now.scale / before.scale
         return Affine(ratio, now.offset - ratio * before.offset)
+
+    def increments(self, ticks: range, base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Give the scales and the offsets of :meth:`increment` at successive local ticks, to the last bit.
+
+        A family may do the same arithmetic in fewer calls, as for :meth:`maps`.
+
+        Args:
+            ticks: Local ticks, each one more than the last, from 0 to :attr:`span`.
+            base: The initial value of the param group.
+        """
+        if type(self).increment is Description.increment and ticks.start > 0:
+            scales, offsets = self.maps(range(ticks.start - 1, ticks.stop), base)
+            if 0.0 not in scales:
+                ratios = [now / before for before, now in pairwise(scales)]
+                return ratios, [
+                    now - ratio * before for ratio, (before, now) in zip(ratios, pairwise(offsets), strict=True)
+                ]
+        found = [self.increment(t, base) for t in ticks]
+        return [each.scale for each in found], [each.offset for each in found]
 
     def validate(self) -> None:  # noqa: B027 - a family without parameters has nothing to check
         """Check the fields of the family, and normalise their types (a list becomes a tuple).

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from resumable_sched.schedule import curves
@@ -210,6 +211,16 @@ class CosineAnnealingParamScheduler(ParamScheduler):
         if (t - 1 - period) % (2 * period) == 0:
             return Affine(1.0, (base - floor) * (1.0 - math.cos(math.pi / period)) / 2.0)
         return towards(floor, curves.cosine_ratio(t, period))
+
+    def increments(self, ticks: range, base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Scale the distance to the floor at each of *ticks*, where it is 0 before none of them."""
+        floor, period = _floor(self.eta_min, self.eta_min_ratio, base), self._period
+        since_zero = (ticks.start - 1 - period) % (2 * period)
+        if ticks.start == 0 or since_zero == 0 or since_zero + len(ticks) > 2 * period:
+            return super().increments(ticks, base)
+        shares = curves.cosines(range(ticks.start - 1, ticks.stop), period)
+        ratios = [now / before for before, now in pairwise(shares)]
+        return ratios, [floor * (1.0 - ratio) for ratio in ratios]
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,9 @@ class Schedule(Protocol):
     def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
         """Give the scales and the offsets of the maps at many local ticks: those of :meth:`at`, to the last bit."""
 
+    def increments(self, ticks: range, base: float) -> tuple[Sequence[float], Sequence[float]]:
+        """Give the scales and the offsets of :meth:`increment` at successive local ticks, to the last bit."""
+
     def increment(self, t: int, base: float) -> Affine:
         """Give the map that leads from the value at local tick ``t - 1`` to that at *t*."""
 

@@ -246,7 +246,7 @@ def test_a_function_of_epochs_cannot_be_taken_by_iteration() -> None:
 # ---------------------------------------------------------------------------------------- windows and lists
 @pytest.mark.parametrize("family", [each for each in FAMILIES if each != "ReduceOnPlateau"])
 def test_many_ticks_at_once_are_the_same_floats(family: str) -> None:
-    """`maps` does what `at` does, to the last bit, from any tick on."""
+    """`maps` does what `at` does, and `increments` what `increment` does, to the last bit, from any tick on."""
 
     @settings(max_examples=20)
     @given(specs((family,)), st.integers(0, 5))
@@ -257,6 +257,8 @@ def test_many_ticks_at_once_are_the_same_floats(family: str) -> None:
         for base in scheduler.split_base([0.05, 0.5])[0]:
             scales, offsets = scheduler.maps(ticks, base)
             assert [*zip(scales, offsets, strict=True)] == [scheduler.at(tick, base) for tick in ticks]
+            scales, offsets = scheduler.increments(ticks, base)
+            assert [*zip(scales, offsets, strict=True)] == [scheduler.increment(tick, base) for tick in ticks]
 
     property_()
 

@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 
 from resumable_sched import (
     CosineAnnealingLR,
+    ExponentialLR,
     LinearLR,
     LinearMomentum,
     MultiStepLR,
+    OneCycleLR,
+    ParamScheduler,
+    PolyLR,
     ReduceOnPlateauLR,
     SchedulerGroup,
     StepLR,
 )
-from resumable_sched.schedule import curves
+from resumable_sched.schedule import Affine, curves
 
 
 def sgd(groups: int = 1, **defaults: Any) -> torch.optim.Optimizer:
@@ -237,3 +241,50 @@ def test_a_foreign_write_to_one_hyper_parameter_amends_that_one_alone(groups: in
         (other,) = {"lr", "momentum"} - {name}
         assert [it[other] for it in optimizer.param_groups] == twin.values()[other]
     assert set(group.amendments) == {name}
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments"),
+    [
+        (CosineAnnealingLR, {"T_max": 10}),
+        (ExponentialLR, {"gamma": 0.5}),
+        (LinearLR, {"end": 30}),
+        (OneCycleLR, {"eta_max": 1.0, "total_steps": 30}),
+        (PolyLR, {"end": 30}),
+        (StepLR, {"step_size": 3}),
+    ],
+)
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_subclass_that_says_its_own_map_follows_that_everywhere(
+    family: type[ParamScheduler], arguments: dict[str, Any], *, overlap: bool
+) -> None:
+    """It inherits nothing that its parent works out of another map: not many at once, no increment, no claim."""
+
+    def own_map(self: ParamScheduler, t: int, base: float) -> Affine:
+        del self
+        return Affine(1 / (2 + t), base / 4)
+
+    own = type(f"Own{family.__name__}", (family,), {"at": own_map})
+
+    def build(optimizer: torch.optim.Optimizer) -> list[Any]:
+        others = [StepLR(optimizer, step_size=7, gamma=0.5, by_epoch=False)] if overlap else []
+        return [own(optimizer, by_epoch=False, **arguments), *others]
+
+    alone = sgd(3)
+    schedulers = build(alone)
+    expected = [[group["lr"] for group in alone.param_groups]]
+    for _ in range(40):
+        for scheduler in schedulers:
+            scheduler.step()
+        expected.append([group["lr"] for group in alone.param_groups])
+    group = SchedulerGroup(optimizer := sgd(3), build(optimizer))
+    trace = group.trace(41)
+    stepped = [[each["lr"] for each in optimizer.param_groups]]
+    for _ in range(40):
+        group.step()
+        stepped.append([each["lr"] for each in optimizer.param_groups])
+
+    assert stepped == expected
+    assert [list(row) for row in zip(*trace.values["lr"], strict=True)] == expected
+    if not overlap and family is not OneCycleLR:
+        assert expected[5] == [base / 7 + base / 4 for base in (0.1, 0.1, 0.2)]
