@@ -1,11 +1,12 @@
-"""Run MMEngine's own scheduler tests against this package, and check that every failure is a documented decision.
+"""Run MMEngine's own tests of schedules against this package, and check that every failure is a documented decision.
 
-    python tests/integration/mmengine_suite.py PATH_TO_MMENGINE_TESTS
+    python tests/integration/mmengine_suite.py PATH [PATH ...]
 
-*PATH* is a checkout's ``tests/test_optim/test_scheduler`` (v0.10.7), or any folder or file with such tests. The names
-in ``mmengine.optim.scheduler`` are replaced by ours before the tests import them. The tests that may fail stand in the
-last table of ``docs/mmengine-differences.md``, each with the error that it must fail with; another error is an
-accident.
+Each *PATH* is a folder or a file of a checkout (v0.10.7), such as ``tests/test_optim/test_scheduler`` and
+``tests/test_hooks/test_param_scheduler_hook.py``. The names in ``mmengine.optim.scheduler`` are replaced by ours before
+the tests import them, and so are those in MMEngine's registry, from which its Runner builds. The tests that may fail
+stand in the last table of ``docs/mmengine-differences.md``, each with the error that it must fail with; another error
+is an accident.
 
 A test stops at its first failure, which could hide a second one. So all tests are run again with the documented
 decisions set aside (`set_aside`), and then all of them must pass. Exits with 0 if both are so.
@@ -87,16 +88,18 @@ def surprises(failed: Mapping[str, str]) -> dict[str, str]:
 
 
 def replace_names() -> None:
-    """Put our schedules in the place of MMEngine's."""
+    """Put our schedules in the place of MMEngine's, in its module and in its registry, which its Runner builds from."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mmengine.optim.scheduler as peer  # noqa: PLC0415 - importing this file must not need MMEngine
 
     from resumable_sched import schedule  # noqa: PLC0415
+    from resumable_sched.integrations.mmengine import register_in_mmengine  # noqa: PLC0415
 
     for name in schedule.__all__:
         if hasattr(peer, name):
             setattr(peer, name, getattr(schedule, name))
+    register_in_mmengine()
     peer._ParamScheduler = schedule.ParamScheduler
 
 
