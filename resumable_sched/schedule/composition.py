@@ -85,6 +85,12 @@ class Composition:
             self.chain = present
             self._increment([layer])
 
+    def discard(self, layer: Layer, chain: list[float] | None) -> None:
+        """Undo :meth:`add`, before which the chain was *chain*."""
+        self.layers = [each for each in self.layers if each is not layer]
+        self._set_bases(_bases(self.layers, self.base))
+        self.chain = chain
+
     def rebase(self, base: Sequence[float]) -> None:
         """Take *base* as the value that the user gave, from now on."""
         self.release()

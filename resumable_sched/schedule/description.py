@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import msgspec
 
+from resumable_sched.schedule import derived
 from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.configuration import configuration_of
 from resumable_sched.schedule.conversion import DURATION, FOREVER, POINTS
@@ -37,21 +38,6 @@ def _times(cls: type[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in fields(cls) if each.metadata.get("convert") in _TIMES)
 
 
-_WORKED_OUT_FROM: Final = {
-    "maps": "at",
-    "multiplicative": "at",
-    "same_for_every_base": "at",
-    "increment": "at",
-    "increments": "increment",
-}
-"""What a family may say in a better way than the default, and what it must agree with."""
-
-
-def _place(cls: type[Any], name: str) -> int:
-    """Give how far up among the ancestors of *cls* the class is that says *name*."""
-    return next(place for place, ancestor in enumerate(cls.__mro__) if name in ancestor.__dict__)
-
-
 @dataclass(frozen=True, eq=False)
 class Description(ABC):
     """Be all of a schedule that does not change; a `ParamScheduler` adds the clock.
@@ -76,10 +62,7 @@ class Description(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
         super().__init_subclass__(**kwargs)
-        # A class that says `at` anew must not inherit what another class has worked out from its own.
-        for derived, source in _WORKED_OUT_FROM.items():
-            if _place(cls, source) < _place(cls, derived):
-                setattr(cls, derived, Description.__dict__[derived])
+        derived.complete(cls, Description)
 
     # ------------------------------------------------------------------ what a subclass says
     @abstractmethod
@@ -238,6 +221,7 @@ class Description(ABC):
     @final
     def prepare(self) -> None:
         """Check and normalise all configuration; touches nothing else."""
+        derived.require_fields(self)
         if self.unit is not None:
             check_choice("unit", self.unit, UNITS)
         if not isinstance(self.by_epoch, int):
@@ -308,9 +292,10 @@ class Description(ABC):
         """
         if ticks is None and self.has_shares:
             name = {"epoch": "max_epochs", "iteration": "max_iters"}.get(self.clock_unit, f"max_{self.clock_unit}s")
+            shares = ", ".join(f"{each}={value!r}" for each, value in self.shares.items() if has_share(value))
             raise ValueError(
-                f"`{name}` must be given where durations are shares of training, as those of {self!r} are, but nobody "
-                "says how long it is."
+                f"`{name}` must be given where durations are shares of training, as in "
+                f"{type(self).__name__}({shares}), but nobody says how long it is."
             )
         if ticks is not None and self.open_ended and ticks <= self.begin and not self.has_shares:
             raise ValueError(

@@ -124,7 +124,14 @@ class Driver:
             return
         verbose = any(scheduler.verbose for _, scheduler in self.schedulers)
         if RunAhead.possible(self.timeline, self.ledgers) and not verbose:
-            self.ahead = RunAhead(self.timeline, self.ledgers, self._stride, (samples, tokens))
+            self._run_ahead((samples, tokens))
+
+    def _run_ahead(self, counts: tuple[int, int]) -> None:
+        """Compute the next iterations, if they can be: a user's schedule may have no value where no training comes."""
+        try:
+            self.ahead = RunAhead(self.timeline, self.ledgers, self._stride, counts)
+        except Exception:  # noqa: BLE001 - raised again by the step that gets there, if one does
+            self._stride = max(self._stride // 2, 1)
 
     def _watch_epochs(self) -> None:
         """Say once that a loop seems to forget `step_epoch`, where the length of training tells."""

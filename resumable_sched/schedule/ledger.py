@@ -164,9 +164,14 @@ class Ledger:
             self.begin()
         if layer.clock.tick >= layer.schedule.begin and layer.clock.opened is None:
             layer.clock.opened = self.next_opening()
-        self.composition.add(layer)
+        chain = self.composition.chain
+        try:
+            self.composition.add(layer)
+            self.write()
+        except Exception:  # such as one that the map of a user's schedule raises
+            self.composition.discard(layer, chain)
+            raise
         self.record_base()
-        self.write()
 
     def check(self, iteration: int | None = None) -> bool:
         """See what has happened to the optimizer since the last write, before the schedules move on.

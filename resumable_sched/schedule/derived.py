@@ -1,0 +1,108 @@
+"""Look at each class that is derived from a schedule, so that what its author left out does not go wrong in silence.
+
+What a family says for the sake of speed follows from its map; a class with a map of its own must not inherit it. And
+what is no field of the dataclass is neither saved nor compared.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+from resumable_sched.schedule.curves import Affine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["complete", "require_fields"]
+
+_WORKED_OUT_FROM: Final = {
+    "maps": "at",
+    "multiplicative": "at",
+    "same_for_every_base": "at",
+    "increment": "at",
+    "increments": "increment",
+}
+"""What a family may say in a better way than the default, and what it must agree with."""
+_MAPS: Final = ("at", "increment")
+_REMEDY: Final = (
+    "Decorate the class with @dataclass(frozen=True, eq=False), and let it have fields and no other attributes"
+)
+
+
+def complete(cls: type[Any], root: type[Any]) -> None:
+    """Make a class that was derived from *root* a schedule that holds together.
+
+    It inherits nothing that another class has worked out of another map, and the maps that it gives are checked.
+
+    Raises:
+        TypeError: It has slots.
+    """
+    if cls.__dict__.get("__slots__"):
+        raise TypeError(f"{cls.__name__} must be a dataclass without slots=True: more than its fields is kept.")
+    for derived, source in _WORKED_OUT_FROM.items():
+        if _place(cls, source) < _place(cls, derived):
+            setattr(cls, derived, root.__dict__[derived])
+    for name in () if _is_ours(cls) else _MAPS:
+        method = cls.__dict__.get(name)
+        if inspect.isfunction(method) and not hasattr(method, "__wrapped__"):
+            setattr(cls, name, _checked(method))
+
+
+def require_fields(scheduler: Any) -> None:  # noqa: ANN401 - a schedule, whose module is built on this one
+    """Check that all that a schedule knows is in its fields.
+
+    Raises:
+        TypeError: Something is not.
+    """
+    cls = type(scheduler)
+    if _is_ours(cls):
+        return
+    known = {each.name for each in fields(cls)}
+    lost = [*_undeclared(cls), *(name for name in scheduler.__dict__ if name not in known and not name.startswith("_"))]
+    if lost:
+        raise TypeError(
+            f"`{lost[0]}` of {cls.__name__} must be a field, so that it is saved and compared, but is none. {_REMEDY}."
+        )
+
+
+def _is_ours(cls: type[Any]) -> bool:
+    return cls.__module__.startswith("resumable_sched.")
+
+
+def _place(cls: type[Any], name: str) -> int:
+    """Give how far up among the ancestors of *cls* the class is that says *name*."""
+    return next(place for place, ancestor in enumerate(cls.__mro__) if name in ancestor.__dict__)
+
+
+def _undeclared(cls: type[Any]) -> list[str]:
+    """Give what has an annotation as a field would, in a class that was not made a dataclass."""
+    return [
+        name
+        for ancestor in cls.__mro__
+        if hasattr(ancestor, "__dataclass_fields__") and "__dataclass_fields__" not in ancestor.__dict__
+        for name, kind in inspect.get_annotations(ancestor).items()
+        if "ClassVar" not in str(kind)
+    ]
+
+
+def _checked(method: Callable[[Any, int, float], object]) -> Callable[[Any, int, float], Affine]:
+    """Let *method* give an `Affine` of two floats, whatever numbers it gives, or raise."""
+
+    @functools.wraps(method)
+    def checked(self: Any, t: int, base: float) -> Affine:  # noqa: ANN401
+        found: Any = method(self, t, base)
+        if type(found) is Affine and type(found.scale) is type(found.offset) is float:
+            return found
+        try:
+            scale, offset = found
+            return Affine(float(scale), float(offset))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"`{method.__name__}` of {type(self).__name__} must give an Affine, such as Affine(0.5, 0.0), but gave "
+                f"{found!r} at local tick {t} instead."
+            ) from error
+
+    return checked
