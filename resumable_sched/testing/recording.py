@@ -42,18 +42,18 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def digests(state: Mapping[str, Any]) -> dict[str, str]:
-    """Return a digest for each tensor, and one for the rest, of each object with a ``state_dict`` in *state*.
+    """Return a digest for each tensor, and one for the rest, of each object in *state*, plain values included.
 
     Raises:
         UnstorableError: If a state holds what a checkpoint could not hold either.
 
     >>> import torch
-    >>> sorted(digests({"model": torch.nn.Linear(1, 1)}))
-    ['model', 'model/bias', 'model/weight']
+    >>> sorted(digests({"model": torch.nn.Linear(1, 1), "step": 7}))
+    ['model', 'model/bias', 'model/weight', 'step']
     """
     found: dict[str, str] = {}
     for name, value in state.items():
-        tree, tensors = flatten(value.state_dict(), name)
+        tree, tensors = flatten(value.state_dict() if hasattr(value, "state_dict") else value, name)
         found[name] = xxhash.xxh3_128_hexdigest(json.dumps(tree, sort_keys=True).encode())
         found |= {key: digest([tensor]) for key, tensor in tensors.items()}
     return found
