@@ -179,7 +179,8 @@ def _metrics_numbers(folder: Folder) -> set[int]:
 
 def _notes(folder: Folder, kind: str) -> list[str]:
     """Return the names of the notes of *kind*, in the order of writing, also where only the copy is there."""
-    return sorted(filter(_NOTES[kind].fullmatch, set(map(original, folder.files))))
+    found = filter(_NOTES[kind].fullmatch, set(map(original, folder.files)))
+    return sorted(found, key=lambda name: (len(name), name))  # the millionth is longer
 
 
 def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
