@@ -94,6 +94,8 @@ class Composition:
     def rebase(self, base: Sequence[float]) -> None:
         """Take *base* as the value that the user gave, from now on."""
         self.release()
+        for layer in self.layers:
+            layer.acts_on = layer.schedule.selection()
         bases = _bases(self.layers, base)
         self.base = list(base)
         self._set_bases(bases)

@@ -397,7 +397,12 @@ class Driver:
         for key, ledger in ledgers.items():
             layers = [scheduler.layer for own, scheduler in keyed if own == key]
             # What was checked above, and does not change, is written already.
-            written = key in amendments and key not in changed and layers == ledger.composition.layers
+            written = (
+                key in amendments
+                and key not in changed
+                and layers == ledger.composition.layers
+                and all(layer.acts_on == layer.schedule.selection() for layer in layers)
+            )
             if not written:
                 ledger.composition = Composition(layers, ledger.composition.base)
                 ledger.composition.amendments = amendments.get(key, [])

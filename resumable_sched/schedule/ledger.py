@@ -159,7 +159,7 @@ class Ledger:
                 f"would act on the same `{self.name}`."
             )
         if self.composition.layers:
-            self._take_groups(list(self.optimizer.param_groups))
+            self.check()  # what was changed since the last one was built is meant
         else:
             self.begin()
         if layer.clock.tick >= layer.schedule.begin and layer.clock.opened is None:

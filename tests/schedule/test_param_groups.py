@@ -12,6 +12,7 @@ from resumable_sched.errors import ScheduleMismatchError
 from resumable_sched.schedule import (
     ConstantLR,
     CosineAnnealingLR,
+    CosineRestartLR,
     LambdaLR,
     LinearLR,
     LinearMomentum,
@@ -338,3 +339,60 @@ def test_a_truth_value_is_no_hyper_parameter() -> None:
     """Half of `nesterov` means nothing."""
     with pytest.raises(KeyError, match="`param_name` must be a number in every param group"):
         LinearParamScheduler(torch.optim.SGD(parameter(), lr=0.1, momentum=0.9, nesterov=True), "nesterov")
+
+
+def lrs(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Give the learning rates."""
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def test_a_group_asks_anew_which_param_groups_are_chosen() -> None:
+    """Names that change between the schedule and its group count; loading one's own state changes nothing then."""
+    optimizer = named()
+    schedule = LinearLR(optimizer, 0.5, by_epoch=False, end=10, groups="head")
+    backbone, head = optimizer.param_groups
+    backbone["name"], head["name"] = "head", "backbone"
+
+    group = SchedulerGroup(optimizer, [schedule])
+
+    assert lrs(optimizer) == [0.05, 1.0]
+    group.load_state_dict(group.state_dict())
+    assert lrs(optimizer) == [0.05, 1.0]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_choice_that_is_kept_gives_later_schedules_the_base_that_was_saved(times: int) -> None:
+    """A one-cycle sets the base of those after it, where it acts; the saved choice of param groups says where."""
+
+    def build(chosen: list[int]) -> tuple[torch.optim.Optimizer, SchedulerGroup]:
+        optimizer = torch.optim.SGD([{"params": parameter(), "lr": 0.1 * lr} for lr in (1, 2, 3)])
+        schedules = [
+            OneCycleLR(optimizer, eta_max=1.0, total_steps=5, by_epoch=False, end=5, groups=chosen),
+            CosineRestartLR(optimizer, periods=[20], eta_min=0.0, by_epoch=False, begin=5, end=25),
+        ]
+        return optimizer, SchedulerGroup(optimizer, schedules)
+
+    saved, group = build([0, 1])
+    for _ in range(8):
+        group.step()
+    loaded, other = build([2])
+    for _ in range(times):
+        other.load_state_dict(group.state_dict(), "keep")
+
+    assert lrs(loaded) == lrs(saved)
+    group.step()
+    other.step()
+    assert lrs(loaded) == lrs(saved)
+
+
+def test_a_value_that_is_set_between_two_schedules_is_meant() -> None:
+    """It is an amendment, as one that is set after the last schedule is."""
+    optimizer = torch.optim.SGD(parameter(), lr=0.1)
+    first = LinearLR(optimizer, 0.5, by_epoch=False, end=10)
+    optimizer.param_groups[0]["lr"] = 0.03
+
+    second = StepLR(optimizer, 5, by_epoch=False)
+    group = SchedulerGroup(optimizer, [first, second])
+
+    assert lrs(optimizer) == [pytest.approx(0.03, rel=1e-12)]
+    assert [each.observed for each in group.amendments["lr"]] == [0.03]
