@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from resumable_sched.checkpoint.manifest import (
     survey,
     wrong_files,
 )
-from resumable_sched.checkpoint.notes import examine_note, original, read_note, write_note
+from resumable_sched.checkpoint.notes import examine_note, original, read_note, what_is_wrong, write_note
 from resumable_sched.checkpoint.tree import flatten, unflatten
 from resumable_sched.errors import CorruptCheckpointError
 
@@ -32,13 +33,17 @@ if TYPE_CHECKING:
 
     from resumable_sched.checkpoint.storage import Storage
 
-__all__ = ["Checkpoint", "Problem", "describe", "examine", "quarantine", "record_metrics"]
+__all__ = ["Checkpoint", "Problem", "describe", "examine", "has_later_notes", "quarantine", "record_metrics"]
 
 _log = logging.getLogger(__name__)
 _NOTES: Final = {
     "metrics": re.compile(r"metrics-[0-9]{6,}-[0-9a-f]{12}\.json"),
     "quarantine": re.compile(r"quarantine-[0-9a-f]{12}\.json"),
 }
+_NO_MANIFEST: Final = (
+    "it is missing: a job is writing this checkpoint, or died while it did, or the file was deleted since"
+)
+_GRACE: Final = 0.5  # seconds that a running job has to finish what looked like damage
 _BLOCK: Final = 16 * 2**20  # bytes read at once while verifying
 
 
@@ -52,7 +57,8 @@ class Checkpoint:
         incarnation: The number of the start of the job that wrote it.
         status: ``"complete"``, ``"partial"`` (the job died while writing it) or ``"corrupt"``.
         reason: Why it is not complete; empty if it is.
-        current: False for one of a branch that was left by restoring an older one, or by a job that had been replaced.
+        current: Whether it counts; False for a partial one, one of a branch that was left by restoring an older one, or
+            one of a job that had been replaced.
         size: In bytes.
         files: How many files it has.
         world_size: How many ranks wrote it; 0 if that is unknown.
@@ -118,23 +124,20 @@ def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint 
         "size": folder.size,
         "files": len(folder.files),
     }
+    known["current"] = current
     if not folder.committed:
-        return Checkpoint(**known, status="partial", reason="manifest.json is missing: the job died while writing it")
+        return Checkpoint(**known, status="partial", reason=f"{MANIFEST}: {_NO_MANIFEST}")
     try:
         manifest = read_manifest(storage, folder)
+        metrics = metrics_of(storage, folder, manifest)
     except FileNotFoundError:
         return None
-    except CorruptCheckpointError as error:
-        return Checkpoint(**known, status="corrupt", reason=_within(folder, error), current=current)
+    except OSError as error:
+        damage = error if isinstance(error, CorruptCheckpointError) else f"{MANIFEST}: {what_is_wrong(error)}"
+        return Checkpoint(**known, status="corrupt", reason=_within(folder, damage))
     wrong = next(wrong_files(manifest, folder), None)
     reason = _within(folder, wrong) if wrong else _quarantined(storage, folder)
-    return Checkpoint(
-        **known,
-        status="corrupt" if reason else "complete",
-        reason=reason,
-        current=current,
-        **facts(manifest, metrics_of(storage, folder, manifest)),
-    )
+    return Checkpoint(**known, status="corrupt" if reason else "complete", reason=reason, **facts(manifest, metrics))
 
 
 def facts(manifest: Manifest, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def facts(manifest: Manifest, metrics: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def _within(folder: Folder, error: Exception) -> str:
+def _within(folder: Folder, error: object) -> str:
     return str(error).removeprefix(f"{folder.name}/")
 
 
@@ -170,6 +173,11 @@ def record_metrics(storage: Storage, folder: Folder, metrics: Mapping[str, float
     following = max(_metrics_numbers(folder), default=-1) + 1
     key = f"{folder.name}/metrics-{following:06d}-{uuid.uuid4().hex[:12]}.json"
     write_note(storage, key, "metrics", flatten(plain_metrics(metrics))[0])
+
+
+def has_later_notes(folder: Folder) -> bool:
+    """Return whether something was written beside the manifest since it was there."""
+    return any(_notes(folder, kind) for kind in _NOTES)
 
 
 def _metrics_numbers(folder: Folder) -> set[int]:
@@ -239,41 +247,49 @@ def examine(
         on_read: Told the number of bytes after each read.
     """
     view = survey(storage)
+    found = _examine_small_files(storage, view, iteration)
+    if found:
+        # A job that is running may be between a note and its copy, or in the middle of a checkpoint or of a deletion.
+        time.sleep(_GRACE)
+        view, before = survey(storage), {it.file for it in found}
+        found = [it for it in _examine_small_files(storage, view, iteration) if it.file in before]
+    yield from found
+    for folder in view.folders:
+        if folder.committed and iteration in (None, folder.iteration):
+            yield from _examine_shards(storage, folder, on_read)
+
+
+def _examine_small_files(storage: Storage, view: Survey, iteration: int | None) -> list[Problem]:
+    """Examine all but the shards."""
+    found: list[Problem] = []
     resumed: set[str] = set()
     for folder in view.folders:
-        if iteration is None or folder.iteration == iteration:
-            yield from _examine_folder(storage, folder, resumed, on_read)
+        if iteration in (None, folder.iteration):
+            found += _examine_folder(storage, folder, resumed)
     for claim in view.claims:
-        wrong = list(examine_note(storage, claim_key(claim), "claim", Claim))
+        wrong = [*examine_note(storage, claim_key(claim), "claim", Claim)]
         if claim in view.notes or claim in resumed:
             wrong += examine_note(storage, resumed_key(claim), "resumed", Resumed)
-        if wrong and claim in survey(storage).claims:  # else the retention of a running job has deleted it meanwhile
-            yield from (Problem(error.file, error.reason) for error in wrong)
+        found += (Problem(error.file, error.reason) for error in wrong)
+    return found
 
 
-def _examine_folder(
-    storage: Storage, folder: Folder, resumed: set[str], on_read: Callable[[int], None]
-) -> Iterator[Problem]:
+def _examine_folder(storage: Storage, folder: Folder, resumed: set[str]) -> Iterator[Problem]:
     """Examine a checkpoint, and add its claim to *resumed* if its manifest says that there is a note."""
-    wrong = [
-        error
-        for kind, body_type in (("metrics", dict), ("quarantine", _Quarantine))
-        for name in _notes(folder, kind)
-        for error in examine_note(storage, f"{folder.name}/{name}", kind, body_type)
-    ]
-    if wrong and _deleted_meanwhile(storage, folder):
-        return
-    yield from (Problem(error.file, error.reason, folder.save_id) for error in wrong)
+    for kind, body_type in (("metrics", dict), ("quarantine", _Quarantine)):
+        for name in _notes(folder, kind):
+            for error in examine_note(storage, f"{folder.name}/{name}", kind, body_type):
+                yield Problem(error.file, error.reason, folder.save_id)
+    key = f"{folder.name}/{MANIFEST}"
     if not folder.committed:
-        reason = "it is missing: the job died while writing this checkpoint, or the file was deleted since"
-        yield Problem(f"{folder.name}/{MANIFEST}", reason, folder.save_id)
+        yield Problem(key, _NO_MANIFEST, folder.save_id)
         return
     try:
         manifest = read_manifest(storage, folder)
     except FileNotFoundError:  # deleted since the listing, by the retention of a job that is still running
         return
-    except CorruptCheckpointError as error:
-        yield Problem(error.file, error.reason, folder.save_id)
+    except OSError as error:
+        yield Problem(key, what_is_wrong(error), folder.save_id)
         return
     if manifest.resumed:
         resumed.add(folder.claim)
@@ -281,12 +297,13 @@ def _examine_folder(
     for number in sorted(set(range(max(numbers, default=0))) - numbers):
         key = f"{folder.name}/metrics-{number:06d}-*.json"
         yield Problem(key, "it is missing: there are later ones", folder.save_id)
-    yield from _examine_shards(storage, folder, manifest, on_read)
 
 
-def _examine_shards(
-    storage: Storage, folder: Folder, manifest: Manifest, on_read: Callable[[int], None]
-) -> Iterator[Problem]:
+def _examine_shards(storage: Storage, folder: Folder, on_read: Callable[[int], None]) -> Iterator[Problem]:
+    try:
+        manifest = read_manifest(storage, folder)
+    except OSError:  # which was told before, or it was deleted since the listing
+        return
     wrong = {error.file: error.reason for error in wrong_files(manifest, folder)}
     for file, record in manifest.files.items():
         key = f"{folder.name}/{file}"
@@ -295,10 +312,10 @@ def _examine_shards(
             continue
         try:
             digest = _digest(storage, key, record.size, on_read)
-        except FileNotFoundError:
-            if _deleted_meanwhile(storage, folder):
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and _deleted_meanwhile(storage, folder):
                 return
-            yield Problem(key, "it is missing", folder.save_id)
+            yield Problem(key, what_is_wrong(error), folder.save_id)
             continue
         if digest != record.xxh3_128:
             yield Problem(key, f"its checksum is {digest} instead of {record.xxh3_128}", folder.save_id)
@@ -306,7 +323,7 @@ def _examine_shards(
 
 def _deleted_meanwhile(storage: Storage, folder: Folder) -> bool:
     """Return whether a running job's retention has deleted the checkpoint since the listing; manifests go first."""
-    return folder.committed and f"{folder.name}/{MANIFEST}" not in storage.list(folder.name)
+    return f"{folder.name}/{MANIFEST}" not in storage.list(folder.name)
 
 
 def _digest(storage: Storage, key: str, size: int, on_read: Callable[[int], None]) -> str:

@@ -7,13 +7,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from resumable_sched.checkpoint.catalog import metrics_of
-from resumable_sched.checkpoint.lineage import claim_key, eligible, require_newest, resumed_key
+from resumable_sched.checkpoint.lineage import claim_key, eligible, readable_note, require_newest, resumed_key
 from resumable_sched.checkpoint.manifest import (
     MANIFEST,
     Folder,
     Survey,
     claim_of,
     claim_order,
+    load_manifest,
     read_manifest,
     survey,
 )
@@ -65,15 +66,19 @@ def retire(storage: Storage, newest: Folder, retention: Retention) -> None:
     view = survey(storage)
     current = {folder.save_id for folder in eligible(storage, view)}
     committed = [folder for folder in view.folders if folder.committed]
-    with_metrics = retention.keep_best is not None
-    candidates = [
-        Candidate(it, it.save_id in current, _metrics_of(storage, it) if with_metrics else {}) for it in committed
+    metrics = {it: _metrics_of(storage, it) for it in committed} if retention.keep_best is not None else {}
+    candidates = [Candidate(it, it.save_id in current, metrics.get(it) or {}) for it in committed]
+    unknown = {it for it, known in metrics.items() if known is None}  # perhaps among the best: the next save tells
+    left_behind = [
+        it
+        for it in view.folders
+        if it.order < newest.order and not (it.committed and (it.save_id in current or _is_whole(storage, it)))
     ]
-    left_behind = [it for it in view.folders if not it.committed and it.order < newest.order]
-    doomed = [it for it in (*retention.doomed(candidates), *left_behind) if it != newest]
+    doomed = [it for it in dict.fromkeys((*retention.doomed(candidates), *left_behind)) if it not in {newest, *unknown}]
     deletion = _Deletion(storage, newest.claim)
     gone = [it for it in doomed if deletion.of_folder(it)]
-    for claim in _void_claims(view, newest.claim, {it.claim for it in (newest, *view.folders) if it not in gone}):
+    alive = {it.claim for it in (newest, *view.folders) if it not in gone}
+    for claim in _void_claims(view, newest.claim, alive, told=_has_told(storage, view, newest.claim)):
         deletion.of_objects(*both(resumed_key(claim)), *both(claim_key(claim)))
     deletion.of_objects(*_leftovers(view, newest.claim))
     if deletion.failed:
@@ -115,15 +120,22 @@ class _Deletion:
             self.failed[name] = error
 
 
-def _void_claims(view: Survey, mine: str, alive: AbstractSet[str]) -> Iterator[str]:
+def _has_told(storage: Storage, view: Survey, mine: str) -> bool:
+    try:
+        return mine in view.notes and readable_note(storage, mine) is not None
+    except OSError:
+        return False
+
+
+def _void_claims(view: Survey, mine: str, alive: AbstractSet[str], *, told: bool) -> Iterator[str]:
     """Yield the claims that decide nothing any more: those older than *mine* of which no checkpoint is *alive*.
 
-    One that left a note says which older checkpoints count. That is void where *mine* has a note itself, and where no
-    older checkpoint is alive.
+    One that left a note says which older checkpoints count. That is void where *mine* has *told* so itself, and where
+    no older checkpoint is alive.
     """
     oldest = min(map(claim_order, alive))
     for claim in view.claims:
-        outranked = mine in view.notes or claim not in view.notes or claim_order(claim) < oldest
+        outranked = told or claim not in view.notes or claim_order(claim) < oldest
         if claim not in alive and claim_order(claim) < claim_order(mine) and outranked:
             yield claim
 
@@ -143,8 +155,23 @@ def _leftovers(view: Survey, mine: str) -> list[str]:
     return found
 
 
-def _metrics_of(storage: Storage, folder: Folder) -> Mapping[str, float]:
+def _metrics_of(storage: Storage, folder: Folder) -> Mapping[str, float] | None:
+    """Return the metrics of a checkpoint; none at all if it is damaged, and None if they cannot be read now."""
     try:
         return metrics_of(storage, folder, read_manifest(storage, folder))
-    except OSError:  # a damaged one has no metrics, and is nobody's best
+    except (CorruptCheckpointError, FileNotFoundError):  # it is nobody's best
         return {}
+    except OSError:
+        _log.warning("The metrics of %s cannot be read, so it is kept for now.", folder.name, exc_info=True)
+        return None
+
+
+def _is_whole(storage: Storage, folder: Folder) -> bool:
+    """Return whether a checkpoint that does not count could be read: a replaced job may have written half of one."""
+    try:
+        load_manifest(storage, folder)
+    except (CorruptCheckpointError, FileNotFoundError):
+        return False
+    except OSError:
+        return True  # for all that is known
+    return True

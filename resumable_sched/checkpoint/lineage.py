@@ -14,7 +14,7 @@ import platform
 import sys
 import uuid
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -33,13 +33,16 @@ __all__ = [
     "claim_key",
     "claim_url",
     "eligible",
+    "newest_note",
     "now",
+    "readable_note",
     "require_newest",
     "resumed_key",
     "tell_resumed",
 ]
 
 _log = logging.getLogger(__name__)
+_LISTINGS: Final = 5  # in which a note may vanish, each time because a newer one came
 
 
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,20 +124,43 @@ def eligible(storage: Storage, view: Survey) -> list[Folder]:
     Those are the ones of the newest incarnation, and of older ones what its note lists. An incarnation without a note
     (it never restored, or died before it had picked) takes nothing away.
     """
+    for _ in range(_LISTINGS):
+        try:
+            found = newest_note(storage, view)
+        except FileNotFoundError:  # deleted since the listing, because a newer note outranks it
+            view = survey(storage)
+            continue
+        break
+    else:
+        found = None
     committed = [folder for folder in view.folders if folder.committed]
+    if found is None:
+        return committed
+    claim, note = found
+    seen = set(note.seen)
+    return [it for it in committed if claim_order(it.claim) >= claim_order(claim) or it.save_id in seen]
+
+
+def newest_note(storage: Storage, view: Survey) -> tuple[str, Resumed] | None:
+    """Return the newest claim with a note that can be believed, and the note.
+
+    Raises:
+        FileNotFoundError: If one that was listed is gone.
+    """
     for claim in reversed(view.claims):
-        if claim in view.notes and (note := _resumed(storage, claim)) is not None:
-            seen = set(note.seen)
-            return [it for it in committed if claim_order(it.claim) >= claim_order(claim) or it.save_id in seen]
-    return committed
+        if claim in view.notes and (note := readable_note(storage, claim)) is not None:
+            return claim, note
+    return None
 
 
-def _resumed(storage: Storage, claim: str) -> Resumed | None:
-    """Return the note of *claim*; None, and a warning in the log, if both copies are damaged."""
+def readable_note(storage: Storage, claim: str) -> Resumed | None:
+    """Return the note of *claim*; None, and a warning in the log, if both copies are damaged.
+
+    Raises:
+        FileNotFoundError: If both are gone.
+    """
     try:
         return read_note(storage, resumed_key(claim), "resumed", Resumed)
-    except FileNotFoundError:  # deleted since the listing: newer notes outrank it
-        return None
     except CorruptCheckpointError as error:
         _log.warning("%s is damaged and is ignored: %s", error.file, error.reason)
         return None

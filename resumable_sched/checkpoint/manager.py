@@ -44,7 +44,7 @@ from resumable_sched.distributed.ranks import Ranks, current_ranks, from_rank_ze
 from resumable_sched.errors import IncompleteCheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -217,7 +217,8 @@ class CheckpointManager:
                 raise content
             if ranks.rank == 0:  # a job that was replaced need not write gigabytes to learn of it
                 require_newest(self._storage, folder.claim)
-            return msgspec.json.encode(write(self._storage, folder, ranks.rank, prepared, content))
+            with self._fenced(folder.claim):
+                return msgspec.json.encode(write(self._storage, folder, ranks.rank, prepared, content))
 
         try:
             replies = gather(ranks, write_shard)
@@ -265,11 +266,12 @@ class CheckpointManager:
             only: Restore these names only, and leave the other objects as they are.
 
         Returns:
-            What was restored; None if nothing was ever committed here.
+            What was restored; None if there is no sign that anything was ever committed here.
 
         Raises:
             StateMismatchError: If the saved state does not fit; nothing was changed.
-            IncompleteCheckpointError: If there are checkpoints, but none verifies, or none of *iteration*.
+            IncompleteCheckpointError: If there are checkpoints, or were, but none verifies, or none of *iteration*.
+            FencedError: If a newer start of the job has taken over the URL meanwhile.
             ValueError: If *only* has a name that is not in the state.
         """
         self._require_open()
@@ -300,8 +302,19 @@ class CheckpointManager:
         if pick is not None:
             current = eligible(self._storage, survey(self._storage))
             seen = [it for it in current if it.order <= pick.order and it.iteration <= pick.iteration]
-        tell_resumed(self._storage, self._claim, pick, seen)
+        with self._fenced(self._claim):
+            tell_resumed(self._storage, self._claim, pick, seen)
+        require_newest(self._storage, self._claim)  # now, and not after the training until the first save
         return b""
+
+    @contextlib.contextmanager
+    def _fenced(self, claim: str) -> Iterator[None]:
+        """Raise that a newer start has taken over, where its retention has cleared an unfinished file away."""
+        try:
+            yield
+        except FileNotFoundError:
+            require_newest(self._storage, claim)
+            raise
 
     def _checkpoint(self, restored: Restored) -> Checkpoint:
         folder, manifest = restored.folder, restored.manifest
@@ -325,12 +338,15 @@ class CheckpointManager:
 
         Raises:
             IncompleteCheckpointError: If there is no complete checkpoint of that iteration.
+            FencedError: If a newer start of the job has taken over the URL.
             TypeError: If a metric is not a number.
         """
         self._require_writable()
         self._writer.settle()
 
         def note() -> bytes:
+            if self._claim is not None:
+                require_newest(self._storage, self._claim)
             matching = [it for it in eligible(self._storage, survey(self._storage)) if it.iteration == iteration]
             if not matching:
                 raise IncompleteCheckpointError(f"{self.url} has no complete checkpoint of iteration {iteration}.")

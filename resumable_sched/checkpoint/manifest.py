@@ -199,8 +199,10 @@ def read_manifest(storage: Storage, folder: Folder) -> Manifest:
     """
     key = f"{folder.name}/{MANIFEST}"
     manifest = unseal(key, "manifest", storage.read(key), Manifest)
-    if manifest.save_id != folder.save_id or manifest.iteration != folder.iteration:
-        raise CorruptCheckpointError(key, f"it belongs to save {manifest.save_id}, iteration {manifest.iteration}")
+    if (manifest.save_id, manifest.iteration, manifest.claim) != (folder.save_id, folder.iteration, folder.claim):
+        raise CorruptCheckpointError(
+            key, f"it belongs to save {manifest.save_id}, iteration {manifest.iteration}, claim {manifest.claim}"
+        )
     try:
         _require_tiling(manifest)
     except CorruptCheckpointError as error:

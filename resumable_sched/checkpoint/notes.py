@@ -7,6 +7,7 @@ it. So there are two files of the same bytes, ``NAME.json`` and ``NAME.copy.json
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from resumable_sched.checkpoint.envelope import seal, unseal
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from resumable_sched.checkpoint.storage import Storage
 
-__all__ = ["both", "examine_note", "original", "read_note", "write_note"]
+__all__ = ["both", "examine_note", "original", "read_note", "what_is_wrong", "write_note"]
+
+_log = logging.getLogger(__name__)
 
 _END: Final = ".json"
 _COPY: Final = ".copy.json"
@@ -44,14 +47,18 @@ def original(key: str) -> str:
 
 
 def write_note(storage: Storage, key: str, kind: str, body: object) -> None:
-    """Write the note *key*, then its copy.
+    """Write the note *key*, then its copy; the note counts as soon as one is there.
 
     Raises:
-        OSError: If one of them could not be written; the note counts as soon as one is there.
+        OSError: If the note could not be written. Where only its copy could not, that is logged.
     """
     content = seal(kind, body)
-    for each in both(key):
-        storage.write(each, [content], len(content))
+    first, second = both(key)
+    storage.write(first, [content], len(content))
+    try:
+        storage.write(second, [content], len(content))
+    except OSError:
+        _log.warning("%s was written, but not its copy %s.", first, second, exc_info=True)
 
 
 def read_note(storage: Storage, key: str, kind: str, body_type: type[T]) -> T:
@@ -60,18 +67,30 @@ def read_note(storage: Storage, key: str, kind: str, body_type: type[T]) -> T:
     Raises:
         FileNotFoundError: If both are missing.
         CorruptCheckpointError: If neither can be believed.
+        OSError: If neither can be read.
     """
-    missing, damaged = None, None
+    failures: list[OSError] = []
     for each in both(key):
         try:
             return unseal(each, kind, storage.read(each), body_type)
-        except FileNotFoundError as error:
-            missing = error
-        except CorruptCheckpointError as error:
-            damaged = damaged or error
-    failure = damaged or missing
-    assert failure is not None
-    raise failure
+        except OSError as error:  # it is missing or damaged, or cannot be read
+            failures.append(error)
+    raise next((it for it in failures if not isinstance(it, FileNotFoundError)), failures[0])
+
+
+def what_is_wrong(error: OSError) -> str:
+    """Say why a file could not be read.
+
+    Raises:
+        OSError: *error*, if that may be over soon, and says nothing of the file.
+    """
+    if isinstance(error, CorruptCheckpointError):
+        return error.reason
+    if isinstance(error, FileNotFoundError):
+        return "it is missing"
+    if isinstance(error, (TimeoutError, ConnectionError)):
+        raise error
+    return f"it cannot be read: {error}"
 
 
 def examine_note(storage: Storage, key: str, kind: str, body_type: type) -> Iterator[CorruptCheckpointError]:
@@ -83,10 +102,8 @@ def examine_note(storage: Storage, key: str, kind: str, body_type: type) -> Iter
             content = storage.read(each)
             unseal(each, kind, content, body_type)
             contents.add(content)
-        except FileNotFoundError:
-            errors[each] = "it is missing"
-        except CorruptCheckpointError as error:
-            errors[each] = error.reason
+        except OSError as error:
+            errors[each] = what_is_wrong(error)
     if len(contents) > 1:
         errors[both(key)[1]] = f"it is not a copy of {key}: both can be read, and they differ"
     for each, reason in errors.items():

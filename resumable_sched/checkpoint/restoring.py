@@ -5,6 +5,7 @@ Every decision is taken by rank 0 or by all ranks together, so that they end wit
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ import msgspec
 import torch
 import xxhash
 
-from resumable_sched.checkpoint.catalog import quarantine
-from resumable_sched.checkpoint.lineage import eligible
+from resumable_sched.checkpoint.catalog import has_later_notes, quarantine
+from resumable_sched.checkpoint.lineage import eligible, newest_note, resumed_key
 from resumable_sched.checkpoint.manifest import MANIFEST, Folder, Manifest, Survey, load_manifest, survey
 from resumable_sched.checkpoint.objects import Adapter, Fit, misplaced
 from resumable_sched.checkpoint.shards import dtype_of, read_chunk
@@ -134,6 +135,7 @@ def _offer(
     *,
     touched: bool,
     vanished: Collection[str] = (),
+    relisted: bool = False,
 ) -> _Offer:
     """Find the newest checkpoint that counts and is not known to be damaged."""
     view = survey(storage)
@@ -158,11 +160,43 @@ def _offer(
             )
             return msgspec.structs.replace(again, rejected={**found, **again.rejected})
         else:
+            _tell_partial(view, folder)
             return _Offer(folder.iteration, folder.claim, folder.attempt, dict(folder.files), manifest, found)
     damaged = {**rejected, **found}
-    if wanted is not None or damaged:
-        raise _nothing(storage, view, current, wanted, damaged, touched=touched)
+    if wanted is None and view.folders and not damaged and not relisted:
+        # A listing may take its time: what it saw of an older checkpoint may be gone, and a newer one be there.
+        return _offer(storage, request, rejected, touched=touched, vanished=vanished, relisted=True)
+    lost = "" if damaged else _lost(storage, view)
+    if wanted is not None or damaged or lost:
+        raise _nothing(storage, view, current, wanted, damaged, touched=touched, lost=lost)
+    _tell_partial(view, None)
     return _Offer(rejected=found)
+
+
+def _tell_partial(view: Survey, pick: Folder | None) -> None:
+    """Log which folders are passed over for want of a manifest, of those that are newer than *pick*."""
+    for folder in view.folders:
+        if not folder.committed and (pick is None or folder.order > pick.order):
+            _log.warning(
+                "%s is passed over: %s is missing, because the job died while writing it, or it was deleted since.",
+                folder.name,
+                MANIFEST,
+            )
+
+
+def _lost(storage: Storage, view: Survey) -> str:
+    """Say what shows that there has been a checkpoint, though none counts; empty if nothing does."""
+    evidence = next((it.name for it in view.folders if not it.committed and has_later_notes(it)), None)
+    if evidence is not None:
+        return f" {evidence}/{MANIFEST} is missing, although notes were written beside it since."
+    with contextlib.suppress(FileNotFoundError):  # then a job has gone on since the listing
+        if (newest := newest_note(storage, view)) is not None and newest[1].parent is not None:
+            claim, note = newest
+            return (
+                f" The run went on from save {note.parent}, whose {MANIFEST} is missing. To go on from one that was "
+                f"left then, delete {resumed_key(claim)} and its copy; to begin anew, take another URL."
+            )
+    return ""
 
 
 def _nothing(
@@ -173,15 +207,17 @@ def _nothing(
     damaged: Mapping[str, tuple[str, str]],
     *,
     touched: bool,
+    lost: str,
 ) -> IncompleteCheckpointError:
     """Say what there is instead of a checkpoint to restore."""
-    details = "".join(f" {file}: {reason}." for file, reason in damaged.values())
+    details = "".join(f" {file}: {reason}." for file, reason in damaged.values()) + lost
     if touched:
         details += " The live objects now hold parts of what was read: build them again before you use them."
     if wanted is None:
         partial = sum(not folder.committed for folder in view.folders)
         return IncompleteCheckpointError(
-            f"{storage.url} has no complete checkpoint: {partial} are partial (the job died while writing them), "
+            f"{storage.url} has no complete checkpoint that counts: {partial} are partial (the job died while writing "
+            f"them, or {MANIFEST} was deleted), "
             f"{len(damaged)} are damaged.{details}"
         )
     there = sorted({folder.iteration for folder in current})

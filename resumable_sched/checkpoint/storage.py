@@ -34,6 +34,7 @@ TEMPORARY: Final = ".tmp-"
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _COLLAPSED: Final = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")  # what pathlib makes of a URL
 _GENERIC_FIND: Final = AsyncFileSystem._find  # noqa: SLF001 - to tell whether a file system has a better one
+_WALKS: Final = 5  # after which a listing is taken as it is, however fast others write
 _ONE_REQUEST: Final = 32 * 2**20  # bytes up to which an object is sent in one piece
 
 
@@ -133,7 +134,25 @@ class LocalStorage:
         return count
 
     def list(self, folder: str = "") -> dict[str, int]:
-        """Walk the folder; files that vanish meanwhile are left out, any other error is raised."""
+        """Walk the folder; files that vanish meanwhile are left out, any other error is raised.
+
+        A walk is no moment: it would miss a checkpoint that comes while the older one goes. So it is made again while
+        the folders change under it.
+        """
+        for _ in range(_WALKS):
+            before = self._names(folder)
+            sizes = self._walk(folder)
+            if self._names(folder) == before:
+                break
+        return sizes
+
+    def _names(self, folder: str) -> set[str]:
+        try:
+            return {path.name for path in (self._root / folder).iterdir()}
+        except FileNotFoundError:
+            return set()
+
+    def _walk(self, folder: str) -> dict[str, int]:
         sizes = {}
         for place, folders, names in os.walk(self._root / folder, onerror=_raise_unless_gone):
             here = Path(place).relative_to(self._root)

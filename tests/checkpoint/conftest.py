@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from resumable_sched.checkpoint import catalog
 
 settings.register_profile(
     "checkpoint",
@@ -13,3 +16,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("checkpoint")
+
+
+@pytest.fixture(autouse=True)
+def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody writes beside these tests, so damage need not be looked at again later."""
+    monkeypatch.setattr(catalog, "_GRACE", 0.0)

@@ -78,7 +78,7 @@ def test_ls_says_what_is_partial_and_what_is_corrupt_and_why(url: Path) -> None:
 
     assert done.exit_code == 1  # no complete one is left
     assert "partial" in done.output
-    assert "manifest.json is missing" in done.output
+    assert "manifest.json: it is missing" in done.output
     assert "corrupt" in done.output
     assert "rank-00000.safetensors: it has" in done.output
 
