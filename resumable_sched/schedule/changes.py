@@ -58,8 +58,8 @@ def amendments_for(
     """
     given = [name for name, it in (("scale", scale is not None), ("value", value is not None), ("reset", reset)) if it]
     if len(given) != 1:
-        shown = " and ".join(f"`{name}`" for name in given) or "none of them"
-        raise ValueError(f"One of `scale`, `value` and `reset` must be given, but {shown} is.")
+        shown = f"{' and '.join(f'`{name}`' for name in given)} are" if given else "none of them is"
+        raise ValueError(f"One of `scale`, `value` and `reset` must be given, but {shown}.")
     number = scale if value is None else value
     if number is not None:
         if isinstance(number, bool) or not isinstance(number, int | float):

@@ -223,10 +223,14 @@ def _maps(layer: Layer, local: Sequence[int], group: int) -> tuple[Sequence[floa
     if not local or layer.clock.fold is not None:
         return (), ()
     base = layer.base[group]
-    if isinstance(local, range):
-        return layer.schedule.maps(local, base)
-    distinct = sorted(set(local))
+    distinct = local if isinstance(local, range) else sorted(set(local))
+    scales, offsets = layer.schedule.maps(distinct, base)
+    if not len(scales) == len(offsets) == len(distinct):
+        raise ValueError(
+            f"`maps` of {type(layer.schedule).__name__} must give {len(distinct)} scales and offsets, one for each "
+            f"tick, but gives {len(scales)} and {len(offsets)} instead."
+        )
     if len(distinct) == len(local):
-        return layer.schedule.maps(local, base)
-    known = dict(zip(distinct, map(Affine, *layer.schedule.maps(distinct, base)), strict=True))
+        return scales, offsets
+    known = dict(zip(distinct, map(Affine, scales, offsets), strict=True))
     return [known[tick].scale for tick in local], [known[tick].offset for tick in local]

@@ -6,8 +6,10 @@ what is no field of the dataclass is neither saved nor compared.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +29,8 @@ _WORKED_OUT_FROM: Final = {
 }
 """What a family may say in a better way than the default, and what it must agree with."""
 _MAPS: Final = ("at", "increment")
+_NEVER_CALLED: Final = {"__post_init__": "validate", "_get_value": "at", "get_lr": "at"}
+"""What an author who comes from dataclasses, MMEngine or torch may write, and what it is called here."""
 _REMEDY: Final = (
     "Decorate the class with @dataclass(frozen=True, eq=False), and let it have fields and no other attributes"
 )
@@ -38,17 +42,26 @@ def complete(cls: type[Any], root: type[Any]) -> None:
     It inherits nothing that another class has worked out of another map, and the maps that it gives are checked.
 
     Raises:
-        TypeError: It has slots.
+        TypeError: It has slots, or says in another library's words what would not be asked.
     """
     if cls.__dict__.get("__slots__"):
         raise TypeError(f"{cls.__name__} must be a dataclass without slots=True: more than its fields is kept.")
     for derived, source in _WORKED_OUT_FROM.items():
         if _place(cls, source) < _place(cls, derived):
             setattr(cls, derived, root.__dict__[derived])
-    for name in () if _is_ours(cls) else _MAPS:
-        method = cls.__dict__.get(name)
-        if inspect.isfunction(method) and not hasattr(method, "__wrapped__"):
-            setattr(cls, name, _checked(method))
+    if _is_ours(cls):
+        return
+    for wrong, right in _NEVER_CALLED.items():
+        if wrong in cls.__dict__:
+            raise TypeError(f"`{wrong}` of {cls.__name__} must be called `{right}` here; see ParamScheduler.")
+    for name in _MAPS:
+        method = inspect.getattr_static(cls, name)
+        if inspect.isfunction(method) and not _is_ours(method) and not getattr(method, "gives_floats", False):
+            if cls.need_val_args:
+                raise TypeError(
+                    f"`{name}` of {cls.__name__} must not be given: a schedule that waits for metrics has no map."
+                )
+            setattr(cls, name, _checked(name, method))
 
 
 def require_fields(scheduler: Any) -> None:  # noqa: ANN401 - a schedule, whose module is built on this one
@@ -61,6 +74,9 @@ def require_fields(scheduler: Any) -> None:  # noqa: ANN401 - a schedule, whose 
     if _is_ours(cls):
         return
     known = {each.name for each in fields(cls)}
+    for name in known & scheduler.__dict__.keys():
+        if isinstance(value := scheduler.__dict__[name], (list, dict)):
+            scheduler.__dict__[name] = copy.deepcopy(value)  # a list that its owner changes later is another schedule
     lost = [*_undeclared(cls), *(name for name in scheduler.__dict__ if name not in known and not name.startswith("_"))]
     if lost:
         raise TypeError(
@@ -68,8 +84,8 @@ def require_fields(scheduler: Any) -> None:  # noqa: ANN401 - a schedule, whose 
         )
 
 
-def _is_ours(cls: type[Any]) -> bool:
-    return cls.__module__.startswith("resumable_sched.")
+def _is_ours(defined: Any) -> bool:  # noqa: ANN401 - a class or a function
+    return bool(defined.__module__.startswith("resumable_sched."))
 
 
 def _place(cls: type[Any], name: str) -> int:
@@ -88,21 +104,36 @@ def _undeclared(cls: type[Any]) -> list[str]:
     ]
 
 
-def _checked(method: Callable[[Any, int, float], object]) -> Callable[[Any, int, float], Affine]:
-    """Let *method* give an `Affine` of two floats, whatever numbers it gives, or raise."""
+def _checked(name: str, method: Callable[[Any, int, float], object]) -> Callable[[Any, int, float], Affine]:
+    """Let *method*, which is called *name*, give an `Affine` of two floats, whatever numbers it gives, or raise."""
 
     @functools.wraps(method)
     def checked(self: Any, t: int, base: float) -> Affine:  # noqa: ANN401
-        found: Any = method(self, t, base)
-        if type(found) is Affine and type(found.scale) is type(found.offset) is float:
-            return found
+        found: Any = None
         try:
-            scale, offset = found
-            return Affine(float(scale), float(offset))
-        except (TypeError, ValueError) as error:
+            found = method(self, t, base)
+            scale, offset = map(float, found)
+        except AttributeError as error:
+            if error.obj is not self:
+                raise
             raise TypeError(
-                f"`{method.__name__}` of {type(self).__name__} must give an Affine, such as Affine(0.5, 0.0), but gave "
+                f"`{error.name}` of {type(self).__name__} must be a field, but is none, or not yet. {_REMEDY}."
+            ) from error
+        except (TypeError, ValueError) as error:
+            if found is None and error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise  # from inside of it
+            raise TypeError(
+                f"`{name}` of {type(self).__name__} must give an Affine, such as Affine(0.5, 0.0), but gave "
                 f"{found!r} at local tick {t} instead."
             ) from error
+        if math.isnan(scale) or math.isnan(offset):
+            raise ValueError(f"`{name}` of {type(self).__name__} must give numbers, but gave NaN at local tick {t}.")
+        if offset and self.multiplicative:
+            raise ValueError(
+                f"`multiplicative` of {type(self).__name__} must be False where `{name}` gives an offset, "
+                f"but that is {offset!r} at local tick {t}."
+            )
+        return Affine(scale, offset)
 
+    checked.gives_floats = True  # type: ignore[attr-defined]
     return checked

@@ -222,6 +222,8 @@ class Description(ABC):
     def prepare(self) -> None:
         """Check and normalise all configuration; touches nothing else."""
         derived.require_fields(self)
+        if not isinstance(self.param_name, str):
+            raise TypeError(f"`param_name` must be the key of a hyper-parameter, but is {self.param_name!r} instead.")
         if self.unit is not None:
             check_choice("unit", self.unit, UNITS)
         if not isinstance(self.by_epoch, int):

@@ -384,12 +384,14 @@ class Driver:
         ]
         amendments = {}
         for key, ledger in ledgers.items():
+            ledger.composition.release()  # whoever drove these schedules stops doing so
             if not ledger.composition.layers:
                 ledger.begin()
-            elif ledger.driver is None:  # what was changed since the schedules were built is meant, too
+            elif (
+                ledger.owner is None
+            ):  # what was changed since the schedules were built is meant; a second group starts anew
                 ledger.check(0)
                 amendments[key] = ledger.composition.amendments
-            ledger.composition.release()  # whoever drove these schedules stops doing so
         changed = {
             key for key, scheduler in keyed if scheduler.restart(ledgers[key], self.length_for(scheduler, key[0]))
         }
@@ -409,7 +411,9 @@ class Driver:
             _check_chain(key[1], ledger.composition)
             ledger.owner = weakref.ref(self)
             self.timeline.compositions[key] = ledger.composition
-            if not written:
+            if written:
+                ledger.record_base()
+            else:
                 ledger.adopt_groups()
         for ledger in idle:  # what only a schedule that was replaced had moved goes back to its base
             if ledger.composition.layers:

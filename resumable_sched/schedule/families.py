@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from resumable_sched.schedule import curves
-from resumable_sched.schedule.arguments import check_number, sequence, whole
+from resumable_sched.schedule.arguments import check_flag, check_number, sequence, whole
 from resumable_sched.schedule.curves import IDENTITY, Affine, towards
 from resumable_sched.schedule.scheduler import DURATION, RATE, ParamScheduler
 
@@ -333,6 +333,7 @@ class OneCycleParamScheduler(ParamScheduler):
             self._set("total_steps", self.end - self.begin)
         if not isinstance(self.pct_start, float) or not 0.0 <= self.pct_start <= 1.0:
             raise ValueError(f"`pct_start` must be a float between 0 and 1, but is {self.pct_start!r} instead.")
+        check_flag("three_phase", self.three_phase)
         if self.anneal_strategy not in ("cos", "linear"):
             raise ValueError(f'`anneal_strategy` must be "cos" or "linear", but is {self.anneal_strategy!r} instead.')
         for name in ("div_factor", "final_div_factor"):

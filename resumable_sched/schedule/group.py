@@ -371,6 +371,7 @@ class SchedulerGroup:
 
         Where the optimizers were given by name, a dict of these by name.
         """
+        self._driver.check_ownership()
         if self._driver.ahead is not None and self._driver.ahead.running:
             return self._arranged(self._driver.ahead.values())
         return self._arranged(
@@ -400,6 +401,7 @@ class SchedulerGroup:
             ValueError: There are schedules by epoch, sample or token, and nobody says how long an epoch is or how large
                 an update; or the range falls, or begins before the present iteration.
         """
+        self._driver.check_ownership()
         rows = rows_from(self.iteration, iterations)
         sizes = {"samples_per_iteration": samples_per_iteration, "tokens_per_iteration": tokens_per_iteration}
         for name, size in sizes.items():
@@ -426,6 +428,7 @@ class SchedulerGroup:
 
     def summary(self) -> dict[str, Any]:
         """Give position, fingerprint of the configuration and present values as plain JSON, for listings."""
+        self._driver.check_ownership()
         self._driver.catch_up()
         config = [[name, scheduler.configuration()] for name, scheduler in self._driver.schedulers]
         base = [[*key, encode_floats(each.base)] for key, each in self._driver.timeline.compositions.items()]

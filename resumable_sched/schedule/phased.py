@@ -147,7 +147,7 @@ class WarmupStableDecayParamScheduler(ParamScheduler):
     def validate(self) -> None:
         """Check lengths, kinds and floor."""
         for name in ("num_warmup_steps", "num_decay_steps", "num_training_steps", "num_stable_steps"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or name in ("num_warmup_steps", "num_decay_steps"):
                 self._set(name, whole(name, getattr(self, name), minimum=0))
         self._check_lengths()
         for name, kinds in (

@@ -93,13 +93,17 @@ class ReduceOnPlateauParamScheduler(ParamScheduler):
             self._set("min_value", tuple(self.min_value))
             for each in self.min_value:
                 check_number("min_value", each)
-            self._bounds()
+            self._bounds(len(self.optimizer.param_groups))
         else:
             check_number("min_value", self.min_value)
 
-    def _bounds(self) -> list[float]:
-        """Give the lower bound of each param group."""
-        count = len(self.optimizer.param_groups)
+    def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Change no base, and refuse param groups for which there is no lower bound."""
+        self._bounds(len(base))
+        return super().split_base(base)
+
+    def _bounds(self, count: int) -> list[float]:
+        """Give the lower bound of each of *count* param groups."""
         if isinstance(self.min_value, int | float):
             return [self.min_value] * count
         bounds = list(self.min_value)
@@ -185,8 +189,9 @@ class ReduceOnPlateauParamScheduler(ParamScheduler):
             fold.bad = 0
         if fold.bad <= self.patience:
             return
+        values = composition.values()
         new: list[float | None] = []
-        for group, (value, bound) in enumerate(zip(composition.values(), self._bounds(), strict=True)):
+        for group, (value, bound) in enumerate(zip(values, self._bounds(len(values)), strict=True)):
             reduced = max(value * self.factor, bound)
             acts = layer.acts_on is None or layer.acts_on[group]
             new.append(reduced if acts and value - reduced > self.eps else None)

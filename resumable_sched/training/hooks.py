@@ -284,6 +284,8 @@ def arranged(hooks: Sequence[Hook], *, checkpoint: CheckpointHook | None, preemp
         TypeError: One is no hook.
         ValueError: There are two of a kind of which there can be one.
     """
+    if not isinstance(hooks, (list, tuple)):
+        raise TypeError(f"`hooks` must be a list of hooks, but is {hooks!r} instead.")
     given = [*hooks, checkpoint] if checkpoint is not None else list(hooks)
     for hook in given:
         if not isinstance(hook, Hook):

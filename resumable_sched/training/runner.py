@@ -114,6 +114,7 @@ class Runner(Run):
             None if max_epochs is None else whole("max_epochs", max_epochs, minimum=1),
             None if max_iters is None else whole("max_iters", max_iters, minimum=1),
         )
+        _check_kinds(model, train_dataloader, val_dataloader, train_step=train_step, val_step=val_step)
         self.model = model
         self.optimizers = _optimizers(optimizer)
         accumulate = whole("accumulate", accumulate, minimum=1)
@@ -293,6 +294,22 @@ class Runner(Run):
         if self._validation is not None:
             for hook in self.hooks:
                 hook.after_val(self, self.metrics)
+
+
+def _check_kinds(model: object, *loaders: object, **steps: object) -> None:
+    """Refuse what is no model, no loader or no function.
+
+    Raises:
+        TypeError: Something is not.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"`model` must be a torch module, but is {model!r} instead.")
+    for name, loader in zip(("train_dataloader", "val_dataloader"), loaders, strict=True):
+        if not hasattr(loader, "__iter__") and not (loader is None and name == "val_dataloader"):
+            raise TypeError(f"`{name}` must give batches, as a DataLoader does, but is {loader!r} instead.")
+    for name, step in steps.items():
+        if step is not None and not callable(step):
+            raise TypeError(f"`{name}` must be a function of the model and a batch, but is {step!r} instead.")
 
 
 def _optimizers(given: object) -> dict[str, torch.optim.Optimizer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 import torch
 
 from resumable_sched.distributed.ranks import gather
-from resumable_sched.schedule.arguments import whole
+from resumable_sched.schedule.arguments import check_positive, whole
 from resumable_sched.training.batches import END, Batches
 from resumable_sched.training.run import Update
 from resumable_sched.training.validation import SAMPLES
@@ -70,7 +71,7 @@ class Updater:
         self._step = step
         self._accumulate = accumulate
         self._scaler = scaler
-        self._max_grad_norm = max_grad_norm
+        self._max_grad_norm = _norm(max_grad_norm)
         self._ranks = ranks
 
     def update(self, batches: Batches, before: Callable[[], None]) -> Update | bool:
@@ -189,3 +190,10 @@ def _batch_size(batch: object) -> int:
         return len(batch) if batch.ndim else 0
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
     return next((size for size in map(_batch_size, parts) if size), 0)
+
+
+def _norm(given: float | None) -> float | None:
+    """Check what gradients are clipped to; infinity only measures them."""
+    if given is not None and given != math.inf:
+        check_positive("max_grad_norm", given)
+    return given

@@ -319,7 +319,7 @@ def test_a_copy_keeps_amendments() -> None:
             "`name` must be a scheduled hyper-parameter .*'lr' of 'optimizer'",
         ),
         ({"name": "lr"}, ValueError, "One of `scale`, `value` and `reset` must be given, but none of them is"),
-        ({"name": "lr", "scale": 1.0, "value": 1.0}, ValueError, "but `scale` and `value` is"),
+        ({"name": "lr", "scale": 1.0, "value": 1.0}, ValueError, "but `scale` and `value` are"),
         ({"name": "lr", "scale": "half"}, TypeError, "`scale` must be a number"),
         ({"name": "lr", "value": float("inf")}, ValueError, "`value` must be a finite float"),
         ({"name": "lr", "scale": 0.5, "groups": [2]}, ValueError, "`groups` must choose among the param groups 0, 1"),

@@ -470,3 +470,22 @@ def test_a_scheduler_of_torch_is_refused_with_what_to_do() -> None:
 
     with pytest.raises(TypeError, match=r"Turn it into schedules with resumable_sched\.integrations\.torch_schedulers"):
         SchedulerGroup(optimizer, [theirs])  # type: ignore[list-item]
+
+
+def test_a_second_group_starts_anew_whether_or_not_the_first_is_still_there() -> None:
+    """Amendments of the first are gone, and the first refuses to speak; garbage collection makes no difference."""
+    for keep in (True, False):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule = StepLR(optimizer, 5, by_epoch=False)
+        first: SchedulerGroup | None = SchedulerGroup(optimizer, [schedule])
+        assert first is not None
+        first.amend("lr", scale=0.5)
+        if not keep:
+            first = None
+            gc.collect()
+        second = SchedulerGroup(optimizer, [schedule])
+
+        assert (optimizer.param_groups[0]["lr"], second.amendments) == (1.0, {})
+        for look in () if first is None else (first.values, first.summary, lambda first=first: first.trace(3)):
+            with pytest.raises(RuntimeError, match="another group has taken over"):
+                look()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from resumable_sched import CosineAnnealingLR, ParamScheduler, SchedulerGroup, StepLR
+from resumable_sched import CosineAnnealingLR, LinearLR, ParamScheduler, ReduceOnPlateauLR, SchedulerGroup, StepLR
 from resumable_sched.schedule import DURATION, Affine
 
 ParameterMap = Any
@@ -176,3 +176,103 @@ def test_shares_are_shown_as_they_were_given() -> None:
 
     with pytest.raises(ValueError, match=r"as in Share\(every='10%'\)"):
         SchedulerGroup(optimizer, [schedule])
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("__post_init__", "validate"), ("_get_value", "at"), ("get_lr", "at")])
+def test_the_words_of_other_libraries_are_refused(wrong: str, right: str) -> None:
+    """A method that nobody calls, or that hides one that has to be called, is named with what it is called here."""
+    with pytest.raises(TypeError, match=f"`{wrong}` of Own must be called `{right}` here"):
+        type("Own", (LinearLR,), {wrong: lambda *_: None})
+
+
+def test_a_schedule_that_waits_for_metrics_has_no_map() -> None:
+    """It would never be asked."""
+    with pytest.raises(TypeError, match="`at` of Own must not be given"):
+        type("Own", (ReduceOnPlateauLR,), {"at": lambda *_: Affine(0.5)})
+
+
+def test_an_attribute_that_comes_too_late_is_asked_for_as_a_field() -> None:
+    """The way of torch, to set it after `super().__init__`, fails when the schedule is built."""
+
+    class Late(ParamScheduler):
+        def __init__(self, optimizer: torch.optim.Optimizer, every: int) -> None:
+            super().__init__(optimizer, "lr")
+            object.__setattr__(self, "every", every)
+
+        def at(self, t: int, base: float) -> Affine:
+            del base
+            every: int = self.every  # type: ignore[attr-defined]
+            return Affine(0.5 ** (t // every))
+
+    with pytest.raises(TypeError, match="`every` of Late must be a field, but is none, or not yet"):
+        Late(sgd(), 3)
+
+
+def test_a_map_from_a_mixin_is_checked_like_any_other() -> None:
+    """Where it comes from makes no difference; an error from inside of it comes through."""
+
+    class Halving:
+        def at(self, t: int, base: float) -> Any:
+            del base
+            return 0.5**t
+
+    class Broken:
+        def at(self, t: int, base: float) -> Any:
+            raise TypeError(f"no value of {base} at {t}")
+
+    with pytest.raises(TypeError, match="`at` of Own must give an Affine"):
+        type("Own", (Halving, ParamScheduler), {})(sgd(), "lr")
+    with pytest.raises(TypeError, match=r"no value of 1.0 at 0"):
+        type("Own", (Broken, ParamScheduler), {})(sgd(), "lr")
+
+
+def test_what_contradicts_itself_is_refused() -> None:
+    """An offset of a schedule that says that it only multiplies, and a value that is no number."""
+    offset = type("Own", (ParamScheduler,), {"at": lambda *_: Affine(0.5, 0.1), "multiplicative": True})
+    with pytest.raises(ValueError, match="`multiplicative` of Own must be False where `at` gives an offset"):
+        offset(sgd(), "lr")
+    with pytest.raises(ValueError, match="must give numbers, but gave NaN at local tick 0"):
+        schedule_that_gives(lambda _: Affine(float("nan")))(sgd(), "lr")
+
+
+def test_a_list_that_its_owner_changes_later_changes_nothing() -> None:
+    """The schedule has a copy: what it does is what was saved of it."""
+
+    @dataclass(frozen=True, eq=False)
+    class Listed(ParamScheduler):
+        factors: list[float] = field(default_factory=list)
+
+        def at(self, t: int, base: float) -> Affine:
+            del base
+            return Affine(self.factors[min(t, len(self.factors) - 1)])
+
+    factors = [1.0, 0.5]
+    group = SchedulerGroup(optimizer := sgd(), [Listed(optimizer, "lr", by_epoch=False, factors=factors)])
+    factors.append(0.25)
+    for _ in range(3):
+        group.step()
+
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert group.state_dict()["schedulers"][0]["config"]["factors"] == [1.0, 0.5]
+
+
+def test_many_ticks_at_once_must_be_as_many() -> None:
+    """A `maps` of another length is not stretched; a trace says so, and steps are made one by one."""
+
+    @dataclass(frozen=True, eq=False)
+    class Short(ParamScheduler):
+        def at(self, t: int, base: float) -> Affine:
+            del base
+            return Affine(0.5**t)
+
+        def maps(self, ticks: Any, base: float) -> Any:
+            del ticks, base
+            return [0.5], [0.0]
+
+    group = SchedulerGroup(optimizer := sgd(), [Short(optimizer, "lr", by_epoch=False)])
+    with pytest.raises(ValueError, match="`maps` of Short must give 9 scales and offsets"):
+        group.trace(range(1, 10))
+    for _ in range(3):
+        group.step()
+
+    assert optimizer.param_groups[0]["lr"] == 0.125

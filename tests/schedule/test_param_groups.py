@@ -396,3 +396,15 @@ def test_a_value_that_is_set_between_two_schedules_is_meant() -> None:
 
     assert lrs(optimizer) == [pytest.approx(0.03, rel=1e-12)]
     assert [each.observed for each in group.amendments["lr"]] == [0.03]
+
+
+def test_a_param_group_without_a_lower_bound_is_not_added() -> None:
+    """A plateau with a list of bounds says so when the group comes, and not when patience has run out."""
+    optimizer = torch.optim.SGD([{"params": parameter(), "lr": lr} for lr in (0.1, 0.2)])
+    schedule = ReduceOnPlateauLR(optimizer, monitor="loss", patience=0, min_value=[1e-3, 1e-3])
+    group = SchedulerGroup(optimizer, [schedule])
+
+    with pytest.raises(ValueError, match="`min_value` must have a value for each of 3 param groups"):
+        group.add_param_group({"params": parameter(), "lr": 0.1})
+
+    assert len(optimizer.param_groups) == 2

@@ -616,3 +616,33 @@ def test_a_step_must_return_a_loss(result: object) -> None:
     runner = build(None, train_step=lambda *_: result)
     with pytest.raises(TypeError, match="must return a loss"):
         runner.train()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"max_grad_norm": -1}, ValueError, "`max_grad_norm` must be at least 0"),
+        ({"max_grad_norm": 0}, ValueError, "`max_grad_norm` must be more than 0"),
+        ({"max_grad_norm": float("nan")}, ValueError, "`max_grad_norm` must be finite"),
+        ({"max_grad_norm": "x"}, TypeError, "`max_grad_norm` must be a number"),
+        ({"train_step": 3}, TypeError, "`train_step` must be a function"),
+        ({"train_dataloader": None}, TypeError, "`train_dataloader` must give batches"),
+        ({"val_dataloader": 3}, TypeError, "`val_dataloader` must give batches"),
+        ({"model": None}, TypeError, "`model` must be a torch module"),
+        ({"hooks": 3}, TypeError, "`hooks` must be a list of hooks"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_the_runner_is_built(
+    wrong: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    """Nothing is trained with it: a negative norm would climb, one of 0 learn nothing."""
+    model = torch.nn.Linear(1, 1)
+    arguments: dict[str, Any] = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "train_dataloader": [torch.zeros(1)],
+        "max_iters": 1,
+    }
+
+    with pytest.raises(error, match=text):
+        Runner(**arguments | wrong)
