@@ -67,7 +67,7 @@ def read_note(storage: Storage, key: str, kind: str, body_type: type[T]) -> T:
     Raises:
         FileNotFoundError: If both are missing.
         CorruptCheckpointError: If neither can be believed.
-        OSError: If neither can be read.
+        OSError: If one cannot be read now, and the other does not help.
     """
     failures: list[OSError] = []
     for each in both(key):
@@ -75,7 +75,8 @@ def read_note(storage: Storage, key: str, kind: str, body_type: type[T]) -> T:
             return unseal(each, kind, storage.read(each), body_type)
         except OSError as error:  # it is missing or damaged, or cannot be read
             failures.append(error)
-    raise next((it for it in failures if not isinstance(it, FileNotFoundError)), failures[0])
+    # One that cannot be read now may be whole: that says more than damage of the other, and damage more than a gap.
+    raise min(failures, key=lambda it: (isinstance(it, FileNotFoundError), isinstance(it, CorruptCheckpointError)))
 
 
 def what_is_wrong(error: OSError) -> str:

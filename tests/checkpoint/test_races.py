@@ -166,6 +166,24 @@ def test_a_file_that_cannot_be_read_is_named_and_its_copy_is_taken(
             load(_Elsewhere(tmp_path, fail), {"x": 0})
 
 
+def test_a_note_that_may_be_whole_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    """Where one copy is damaged and the other cannot be read now, a restore fails: it takes no branch that was left."""
+    first = start(tmp_path)
+    first.save(10)
+    first.save(20)
+    start(tmp_path).restore(10)
+    (note,) = tmp_path.glob("incarnations/*-*[0-9a-f].resumed.json")
+    note.write_bytes(b"")
+
+    def fail(verb: str, key: str) -> None:
+        if verb == "read" and key.endswith(".resumed.copy.json"):
+            raise TimeoutError(110, "timed out")
+
+    with pytest.raises(TimeoutError):
+        load(_Elsewhere(tmp_path, fail), {"x": 0})
+    assert load(_Elsewhere(tmp_path), {"x": 0}).iteration == 10
+
+
 # ---------------------------------------------------------------------------------------- who is replaced
 @pytest.mark.parametrize("end", ["safetensors", "manifest.json", ".resumed.json", ".resumed.copy.json"])
 def test_a_job_whose_unfinished_file_was_cleared_away_hears_that_it_was_replaced(
