@@ -88,13 +88,16 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_torchrun_passes_a_signal_on_and_waits_for_the_save(tmp_path: Path, number: signal.Signals) -> None:
-    """All ranks save the same iteration well before torchrun's 30 seconds are over; torchrun itself ends with 1."""
+    """All ranks save the same iteration well before torchrun's 30 seconds are over; torchrun itself ends with 1.
+
+    Now and then it aborts on its way out, after the workers have ended and it has raised its `SignalException`.
+    """
     command = [*TORCHRUN, "--save-every", "1000000"]
     began = time.monotonic()
     code, _ = start_and_signal(command, tmp_path, [number])
     seconds = time.monotonic() - began
 
-    assert code == 1
+    assert code in (1, -signal.SIGABRT)
     assert newest(tmp_path) > 0
     assert seconds < 30
 
