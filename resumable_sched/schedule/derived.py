@@ -128,7 +128,7 @@ def _checked(name: str, method: Callable[[Any, int, float], object]) -> Callable
             ) from error
         if math.isnan(scale) or math.isnan(offset):
             raise ValueError(f"`{name}` of {type(self).__name__} must give numbers, but gave NaN at local tick {t}.")
-        if offset and self.multiplicative:
+        if offset and name == "at" and self.multiplicative:
             raise ValueError(
                 f"`multiplicative` of {type(self).__name__} must be False where `{name}` gives an offset, "
                 f"but that is {offset!r} at local tick {t}."
