@@ -110,7 +110,7 @@ def state_of(built: Any) -> Any:  # noqa: ANN401 - of whichever library
     return [each.state_dict() for each in built] if isinstance(built, list) else built.state_dict()
 
 
-def load(built: Any, state: Any) -> None:  # noqa: ANN401
+def load(built: Any, state: Any) -> None:  # noqa: ANN401 - of whichever library
     """Continue from a state."""
     if isinstance(built, list):
         for each, own in zip(built, state, strict=True):
@@ -119,7 +119,7 @@ def load(built: Any, state: Any) -> None:  # noqa: ANN401
         built.load_state_dict(state)
 
 
-def checkpoint(built: Any) -> bytes:  # noqa: ANN401
+def checkpoint(built: Any) -> bytes:  # noqa: ANN401 - of whichever library
     """Give the bytes that go into a file."""
     if isinstance(built, SchedulerGroup):
         return msgspec.json.encode(state_of(built))  # what the manifest of a checkpoint is written with
@@ -128,10 +128,15 @@ def checkpoint(built: Any) -> bytes:  # noqa: ANN401
     return file.getvalue()
 
 
-def start(build: Build, content: bytes, optimizer: Optimizer) -> Any:  # noqa: ANN401
+def _unpacked(content: bytes) -> Any:  # noqa: ANN401 - a peer's state
+    """Read what `torch.save` wrote, and nothing that could run: that is the default of `torch.load`, too."""
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def start(build: Build, content: bytes, optimizer: Optimizer) -> Any:  # noqa: ANN401 - of whichever library
     """Build, and continue from the bytes of a file."""
     built = build(optimizer)
-    load(built, msgspec.json.decode(content) if isinstance(built, SchedulerGroup) else torch.load(io.BytesIO(content)))
+    load(built, msgspec.json.decode(content) if isinstance(built, SchedulerGroup) else _unpacked(content))
     return built
 
 
