@@ -61,6 +61,8 @@ def whole(name: str, value: object, minimum: int | None = None) -> int:
         TypeError: It is not a whole number.
         ValueError: It is less than *minimum*.
     """
+    if type(value) is int and (minimum is None or value >= minimum):
+        return value  # nearly always
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(number, bool) or not hasattr(number, "__index__"):
         raise TypeError(f"`{name}` must be an integer, but is {value!r} instead.")

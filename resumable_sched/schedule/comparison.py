@@ -19,6 +19,7 @@ __all__ = ["REMEDY", "OnMismatch", "check_policy", "differing_fields", "equal", 
 
 OnMismatch = Literal["error", "keep", "adopt"]
 
+_POLICIES: Final[Mapping[object, OnMismatch]] = {policy: policy for policy in get_args(OnMismatch)}
 _PLAIN: Final = frozenset({NoneType, bool, int, float, str})
 
 REMEDY = 'Pass on_mismatch="keep" to continue with the saved schedule, or "adopt" to continue with the new one.'
@@ -30,10 +31,9 @@ def check_policy(on_mismatch: str) -> OnMismatch:
     Raises:
         ValueError: It is no known policy.
     """
-    for policy in get_args(OnMismatch):
-        if on_mismatch == policy:
-            known: OnMismatch = policy
-            return known
+    policy = _POLICIES.get(on_mismatch)
+    if policy is not None:
+        return policy
     raise ValueError(f'`on_mismatch` must be "error", "keep" or "adopt", but is {on_mismatch!r} instead.')
 
 

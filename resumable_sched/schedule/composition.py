@@ -266,7 +266,7 @@ def _base_steps(
 
 def needs_chain(layers: Sequence[Layer]) -> bool:
     """Tell whether a schedule that is not purely multiplicative may overlap another one of *layers*."""
-    return any(
+    return len(layers) > 1 and any(
         not (one.schedule.multiplicative and other.schedule.multiplicative) and _may_overlap(one, other)
         for index, one in enumerate(layers)
         for other in layers[:index]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import cache
+from operator import attrgetter
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from resumable_sched.schedule import comparison
 from resumable_sched.schedule.conversion import FOREVER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from dataclasses import Field
 
     from resumable_sched.schedule.targets import HasParamGroups
@@ -21,6 +23,8 @@ LENGTH_OF_TRAINING: Final = "length of training"
 _NOT_CONFIGURATION: Final = frozenset({"optimizer", "by_epoch", "last_step", "verbose"})
 _ONLY_IF_GIVEN: Final = frozenset({"groups"})
 """Fields that a configuration has only where they are not None."""
+_PLAIN: Final = frozenset({NoneType, bool, int, str})
+"""The types of values that are configuration as they are."""
 _KNOWN: Final[dict[str, type[Any]]] = {}
 
 
@@ -68,21 +72,26 @@ def _names(cls: type[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in fields(cls) if each.name not in _NOT_CONFIGURATION)
 
 
+@cache
+def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[Any, ...]]:
+    """Give what reads all attributes of these names."""
+    return attrgetter(*names)
+
+
 def configuration_of(scheduler: Configured) -> dict[str, Any]:
     """Give the configuration as plain JSON, to be saved, compared and shown; shares of training stay shares."""
     cls: Any = type(scheduler)  # for mypy, a type is not hashable
-    config: dict[str, Any] = {"type": _type_name(cls)}
-    shares = scheduler.shares
-    for name in _names(cls):
-        value = shares[name] if name in shares else getattr(scheduler, name)
-        if value is None:
-            if name not in _ONLY_IF_GIVEN:
-                config[name] = None
-        elif name == "end" and value is FOREVER:
-            config[name] = LENGTH_OF_TRAINING
-        else:
-            config[name] = comparison.plain_value(value, name)
-    return config
+    names = _names(cls)
+    settings: dict[str, Any] = {**dict(zip(names, _reader(names)(scheduler), strict=True)), **scheduler.shares}
+    for name in _ONLY_IF_GIVEN:
+        if settings[name] is None:
+            del settings[name]
+    if settings["end"] is FOREVER:
+        settings["end"] = LENGTH_OF_TRAINING
+    return {"type": _type_name(cls)} | {
+        name: value if type(value) in _PLAIN else comparison.plain_value(value, name)
+        for name, value in settings.items()
+    }
 
 
 def schedule_of(optimizer: HasParamGroups, config: Mapping[str, Any], lines: Sequence[str] = ()) -> Any:  # noqa: ANN401

@@ -228,16 +228,17 @@ class Description(ABC):
             check_choice("unit", self.unit, UNITS)
         if not isinstance(self.by_epoch, int):
             raise TypeError(f"`by_epoch` must be True or False, but is {self.by_epoch!r} instead.")
-        if self.unit is None:
-            self._set("unit", "epoch" if self.by_epoch else "iteration")
-        self._set("by_epoch", self.unit == "epoch")
-        if self.unit in ("epoch", "iteration") and self.end == FOREVER:  # MMEngine's INF, written by hand
-            self._set("end", FOREVER)
+        own = self.__dict__
+        own.pop("_configuration", None)
+        unit = own["unit"] = self.unit or ("epoch" if self.by_epoch else "iteration")
+        own["by_epoch"] = unit == "epoch"
+        if self.end == FOREVER and unit in ("epoch", "iteration"):  # MMEngine's INF, written by hand
+            own["end"] = FOREVER
         if self.groups is not None:
-            self._set("groups", group_choice("groups", self.groups, restored=self.is_restored))
+            own["groups"] = group_choice("groups", self.groups, restored=self.is_restored)
         times = {name: getattr(self, name) for name in _times(type(self))}
-        self.__dict__["_shares"] = times if any(map(has_share, times.values())) else {}
-        if self.has_shares and "_training_length" not in self.__dict__:
+        own["_shares"] = times if any(map(has_share, times.values())) else {}
+        if self.has_shares and "_training_length" not in own:
             self._fit_unknown_length()
         else:
             self._fit()

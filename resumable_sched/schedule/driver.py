@@ -378,9 +378,9 @@ class Driver:
         ledgers = {key: ledger_of(self.optimizers[key[0]], key[1]) for key, _ in keyed}
         idle = [
             ledger
-            for optimizer in self.optimizers.values()
-            for ledger in ledgers_of(optimizer).values()
-            if all(ledger is not owned for owned in ledgers.values())
+            for name, optimizer in self.optimizers.items()
+            for parameter, ledger in ledgers_of(optimizer).items()
+            if (name, parameter) not in ledgers
         ]
         amendments = {}
         for key, ledger in ledgers.items():

@@ -39,9 +39,7 @@ class Lengths(NamedTuple):
             TypeError: One is not a whole number.
             ValueError: One is not positive.
         """
-        return cls(
-            **{name: None if value is None else whole(name, value, minimum=1) for name, value in lengths.items()}
-        )
+        return cls(**{name: whole(name, value, minimum=1) for name, value in lengths.items() if value is not None})
 
     def of_training(self, unit: Unit, every: int = 1) -> int | None:
         """Give how long training lasts in ticks of a clock; None if it does not follow from what is known.

@@ -25,7 +25,7 @@ def check_arguments(optimizers: Mapping[str, Any], cadence: object, agree: objec
     for name, each in optimizers.items():
         if not isinstance(getattr(each, "param_groups", None), list):
             raise TypeError(f"`optimizers` must hold optimizers, but {name!r} is {each!r} instead.")
-    if not isinstance(cadence, Mapping | None):
+    if cadence is not None and not isinstance(cadence, Mapping):
         raise TypeError(f"`cadence` must be a dict such as {{'generator': 5}}, but is {cadence!r} instead.")
     if agree is not None and not callable(agree):
         raise TypeError(f"`agree` must be a function of the metrics, but is {agree!r} instead.")

@@ -99,8 +99,14 @@ def position_of(counters: Counters) -> Position:
 
 def counters_of(position: Position) -> Counters:
     """Undo :func:`position_of`."""
-    known = ("iteration", "epoch", "iteration_in_epoch", "samples", "tokens")
-    return Counters(**{name: getattr(position, name) for name in known}, updates=dict(position.updates))
+    return Counters(
+        iteration=position.iteration,
+        epoch=position.epoch,
+        iteration_in_epoch=position.iteration_in_epoch,
+        samples=position.samples,
+        tokens=position.tokens,
+        updates=dict(position.updates),
+    )
 
 
 def parameter_state(key: ParameterKey, composition: Composition, optimizer: HasParamGroups) -> ParameterState:
@@ -220,16 +226,16 @@ def _compare_schedules(
 ) -> tuple[list[bool], list[str]]:
     """Say for each schedule whether the saved one at its place is of the same class, and list all differences."""
     same, lines = [], []
-    types = [type(scheduler).__name__ for _, scheduler in schedulers]
+    types = [type(scheduler) for _, scheduler in schedulers]
     for index, (name, scheduler) in enumerate(schedulers):
-        config = scheduler.known_configuration()
+        config, kind = scheduler.known_configuration(), types[index].__name__
         before = saved.schedulers[index] if index < len(saved.schedulers) else None
         same.append(before is not None and _identity(before.optimizer, before.config) == _identity(name, config))
         if before is not None and same[-1]:
-            label = types[index] if types.count(types[index]) == 1 else f"schedulers[{index}] ({types[index]})"
+            label = kind if types.count(types[index]) == 1 else f"schedulers[{index}] ({kind})"
             lines += comparison.differing_fields(label, before.config, config, when)
             if (before.plateau is None) != (scheduler.layer.clock.fold is None):
-                raise StateFormatError(f"`plateau` of schedulers[{index}] in the state does not fit {types[index]}.")
+                raise StateFormatError(f"`plateau` of schedulers[{index}] in the state does not fit {kind}.")
         else:
             lines.append(f"schedulers[{index}] was {_describe(before)} when {when}, but is {_words(name, config)} now.")
     lines += [
@@ -258,22 +264,23 @@ def _compare_base(
             f"{saved.optimizer}: `{saved.name}` had {len(base)} param groups when {when}, but has {len(ours)} now."
         )
         raise comparison.refuse(lines, _OTHER_GROUPS)
-    names = group_names(ledger.optimizer.param_groups)
+    names = group_names(ledger.optimizer.param_groups) if saved.groups is not None else []
     if saved.groups is not None and any(names):
         lines += [
             f"{saved.optimizer}: param group {index} was {before!r} when {when}, but is {now!r} now."
             for index, (before, now) in enumerate(zip(saved.groups, names, strict=True))
             if before != now
         ]
-    holds = saved_base(ledger, base, values)
-    lines += [
-        f"{saved.optimizer}: the initial `{saved.name}` of param group {index} was {base[index]!r} when {when}, but is "
-        f"{new!r} now."
-        for index, new in enumerate(ours)
-        if not holds[index]
-    ]
-    if policy == "adopt":
-        base = [old if fits else new for old, new, fits in zip(base, ours, holds, strict=True)]
+    if base != ours:
+        holds = saved_base(ledger, base, values)
+        lines += [
+            f"{saved.optimizer}: the initial `{saved.name}` of param group {index} was {base[index]!r} when {when}, "
+            f"but is {new!r} now."
+            for index, new in enumerate(ours)
+            if not holds[index]
+        ]
+        if policy == "adopt":
+            base = [old if fits else new for old, new, fits in zip(base, ours, holds, strict=True)]
     return Parameter(base, path(saved), restore_amendments(saved.amendments, len(base)))
 
 
@@ -309,7 +316,7 @@ def _check_consistency(saved: GroupState) -> None:
     counts: dict[ParameterKey, int] = {}
     for index, each in enumerate(saved.parameters):
         count = len(each.base)
-        if len(each.values) != count or len(path(each)) != count or len(each.groups or each.base) != count:
+        if any(len(of_each) != count for of_each in (each.values, each.chain, each.groups) if of_each is not None):
             raise StateFormatError(
                 f"`parameters[{index}]` of the state must have a value for each of {count} param groups."
             )

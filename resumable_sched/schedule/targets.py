@@ -144,7 +144,7 @@ def resolve(optimizer: HasParamGroups, name: str) -> Target:
             "`optimizer` must be an Optimizer or another object with a list of `param_groups`, but is "
             f"{optimizer!r} instead."
         )
-    place = _PLACE.fullmatch(name)
+    place = _PLACE.fullmatch(name) if name.endswith("]") else None
     target: Target = Item(place[1], int(place[2])) if place else Key(name)
     if name == "betas[0]":
         raise ValueError(
