@@ -57,7 +57,7 @@ class Runner(Run):
         train_dataloader: What gives the batches of an epoch. Training that can stop in the middle of an epoch needs
             one with a state, such as torchdata's ``StatefulDataLoader``.
         scheduler: What `build_schedulers` takes (a config, a list, a dict of lists by optimizer, built schedules), or a
-            `SchedulerGroup`, or None.
+            `SchedulerGroup`, whose lengths of training are those of the Runner where it knows them, or None.
         max_epochs: Train so many epochs; or
         max_iters: so many updates.
         train_step: ``train_step(model, batch)`` gives the loss, or a dict with ``"loss"``; also ``"samples"`` and
@@ -74,8 +74,8 @@ class Runner(Run):
         scaler: A `torch.amp.GradScaler`; `train_step` does the autocast.
         max_grad_norm: Clip gradients to this norm.
         hooks: Who else is told of every event; see `Hook`.
-        on_mismatch: What to do where the schedules are not those of the checkpoint: "error"; "keep" the saved ones;
-            "adopt" the new ones.
+        on_mismatch: What to do where the schedules are not those of the checkpoint: "error", which is the default;
+            "keep" the saved ones; "adopt" the new ones. A `SchedulerGroup` says it itself.
 
     Raises:
         TypeError: An argument is of a wrong type.
@@ -103,7 +103,7 @@ class Runner(Run):
         scaler: torch.amp.GradScaler | None = None,
         max_grad_norm: float | None = None,
         hooks: Sequence[Hook] = (),
-        on_mismatch: OnMismatch = "error",
+        on_mismatch: OnMismatch | None = None,
     ) -> None:
         if (max_epochs is None) == (max_iters is None):
             raise ValueError(
@@ -143,28 +143,44 @@ class Runner(Run):
         self.state = self._state(train_dataloader, val_dataloader, scaler)
 
     # ------------------------------------------------------------------ building
-    def _group(self, optimizer: object, scheduler: object, on_mismatch: OnMismatch) -> SchedulerGroup:
+    def _group(self, optimizer: object, scheduler: object, on_mismatch: OnMismatch | None) -> SchedulerGroup:
         """Build the schedules, or take those that are built."""
-        if isinstance(scheduler, SchedulerGroup):
-            mine, theirs = ({id(each) for each in owner.values()} for owner in (self.optimizers, scheduler.optimizers))
-            if mine != theirs:
-                raise ValueError(f"`scheduler` must be a group on `optimizer`, but {scheduler!r} is on another one.")
-            if scheduler.cadence:
-                raise ValueError(
-                    f"`scheduler` must have no `cadence`, but has {scheduler.cadence} instead: each update of a Runner "
-                    "steps every optimizer. Write the training loop yourself."
-                )
-            return scheduler
         lengths: dict[str, Any] = {
             "epoch_length": self.epoch_length,
             "max_epochs": self._max_epochs,
             "max_iters": self._max_iters,
         }
+        if isinstance(scheduler, SchedulerGroup):
+            self._require_fit(scheduler, lengths, on_mismatch)
+            return scheduler
+        policy = "error" if on_mismatch is None else on_mismatch
         if isinstance(optimizer, Mapping):
             named = build_schedulers(self.optimizers, scheduler, **lengths)
-            return SchedulerGroup(self.optimizers, named, **lengths, on_mismatch=on_mismatch)
+            return SchedulerGroup(self.optimizers, named, **lengths, on_mismatch=policy)
         (only,) = self.optimizers.values()
-        return SchedulerGroup(only, build_schedulers(only, scheduler, **lengths), **lengths, on_mismatch=on_mismatch)
+        return SchedulerGroup(only, build_schedulers(only, scheduler, **lengths), **lengths, on_mismatch=policy)
+
+    def _require_fit(self, group: SchedulerGroup, lengths: Mapping[str, int | None], on_mismatch: object) -> None:
+        """Refuse a group that is for another training than this one."""
+        mine, theirs = ({id(each) for each in owner.values()} for owner in (self.optimizers, group.optimizers))
+        if mine != theirs:
+            raise ValueError(f"`scheduler` must be a group on `optimizer`, but {group!r} is on another one.")
+        if group.cadence:
+            raise ValueError(
+                f"`scheduler` must have no `cadence`, but has {group.cadence} instead: each update of a Runner "
+                "steps every optimizer. Write the training loop yourself."
+            )
+        if on_mismatch is not None:
+            raise ValueError(
+                f"`on_mismatch` must be given to the SchedulerGroup where `scheduler` is one, but is {on_mismatch!r}."
+            )
+        for name, said in group.lengths.as_dict().items():
+            known = lengths.get(name)
+            if None not in (said, known) and said != known:
+                raise ValueError(
+                    f"`{name}` of the group must be {known}, as in this training, but is {said} instead. Build the "
+                    "group with the same, or without it."
+                )
 
     def _require_whole_epochs(self, *, can_skip: bool) -> None:
         """Refuse what would save in the middle of an epoch with a loader that cannot go on there."""

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from resumable_sched import LinearLR, Retention, Runner, SchedulerGroup, StepLR, errors
 from resumable_sched.distributed import EXIT_PREEMPTED, seed_all
 from resumable_sched.testing import digest
-from resumable_sched.training import CheckpointHook, Hook, PreemptionHook, TraceHook
+from resumable_sched.training import CheckpointHook, Hook
+from tests.training.loops import (
+    BATCH,
+    CASES,
+    COSINE,
+    MOMENTUM,
+    WARM_UP,
+    Events,
+    KilledError,
+    Memory,
+    Net,
+    build,
+    dataset,
+    kill_at,
+    scaler,
+    stop_at,
+    trace_into,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from resumable_sched.training import Run, Update
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata, on torch 2.13
-
-SAMPLES = 22
-BATCH = 4  # 6 batches in an epoch, the last of 2 samples
 
 
 @pytest.fixture(autouse=True)
@@ -36,207 +48,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-class KilledError(Exception):
-    """Stand for the end of the process."""
-
-
-class Memory:
-    """Record in memory what a `Recorder` writes."""
-
-    def __init__(self) -> None:
-        self.lines: dict[int, dict[str, Any]] = {}
-        self.end: dict[str, Any] = {}
-
-    def record(self, iteration: int, **facts: Any) -> None:
-        """Remember an update; one that is done again must come out the same."""
-        assert self.lines.get(iteration, facts) == facts
-        self.lines[iteration] = facts
-
-    def record_end(self, **facts: Any) -> None:
-        """Remember the end."""
-        self.end = facts
-
-
-class Events(Hook):
-    """Write down every event, and do something at some of them."""
-
-    def __init__(self, **actions: Callable[[Run], None]) -> None:
-        self.events: list[str] = []
-        self._actions = actions
-
-    def _note(self, event: str, runner: Run) -> None:
-        self.events.append(f"{event} {runner.iteration}/{runner.epoch}")
-        if event in self._actions:
-            self._actions[event](runner)
-
-    def before_train(self, runner: Run) -> None:  # noqa: D102
-        self._note("before_train", runner)
-
-    def before_train_epoch(self, runner: Run) -> None:  # noqa: D102
-        self._note("before_train_epoch", runner)
-
-    def before_train_iter(self, runner: Run) -> None:  # noqa: D102
-        self._note("before_train_iter", runner)
-
-    def after_train_iter(self, runner: Run, update: Update) -> None:  # noqa: D102
-        del update
-        self._note("after_train_iter", runner)
-
-    def after_train_epoch(self, runner: Run) -> None:  # noqa: D102
-        self._note("after_train_epoch", runner)
-
-    def after_val(self, runner: Run, metrics: Mapping[str, float]) -> None:  # noqa: D102
-        del metrics
-        self._note("after_val", runner)
-
-    def after_train(self, runner: Run) -> None:  # noqa: D102
-        self._note("after_train", runner)
-
-
-def kill_at(iteration: int) -> Callable[[Run], None]:
-    """Give an action that ends the training when it has come to *iteration*."""
-
-    def kill(runner: Run) -> None:
-        if runner.iteration == iteration:
-            raise KilledError
-
-    return kill
-
-
-def stop_at(epoch: int) -> Callable[[Run], None]:
-    """Give an action that sends this process SIGTERM when *epoch* epochs are done."""
-
-    def stop(runner: Run) -> None:
-        if runner.epoch == epoch:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return stop
-
-
-class Net(nn.Module):
-    """Have what a resume can get wrong: dropout, BatchNorm, and a loss that is not finite now and then."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 1))
-
-    def forward(self, batch: list[torch.Tensor]) -> torch.Tensor:
-        """Give the loss."""
-        inputs, targets = batch
-        loss = nn.functional.mse_loss(self.body(inputs), targets)
-        return loss * float("inf") if bool((inputs == 0).all(1).any()) else loss
-
-
-def dataset(*, with_bad_sample: bool = False) -> TensorDataset:
-    """Give 22 samples; a sample of zeros makes the loss infinite."""
-    inputs = torch.randn(SAMPLES, 3, generator=torch.Generator().manual_seed(5))
-    if with_bad_sample:
-        inputs[7] = 0
-    return TensorDataset(inputs, inputs.sum(1, keepdim=True).sin())
-
-
-WARM_UP = {"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "end": 5}
-COSINE = {"type": "CosineAnnealingLR", "convert_to_iter_based": True, "eta_min": 1e-4}
-PLATEAU = {"type": "ReduceOnPlateauLR", "monitor": "loss", "factor": 0.5, "patience": 0, "threshold": 10.0}
-MOMENTUM = {"type": "MultiStepMomentum", "milestones": [1, 2], "gamma": 0.9}
-
-
-def build(url: object = None, *hooks: Hook, **settings: Any) -> Runner:
-    """Build a training of 3 epochs from nothing, as the process would that is started again."""
-    seed_all(3)
-    torch.manual_seed(3)
-    model = Net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
-    bad = "scaler" in settings
-    loader: Any = settings.pop("loader", None)
-    if loader is None:
-        loader = StatefulDataLoader(dataset(with_bad_sample=bad), BATCH, shuffle=True)
-    settings = {"scheduler": [WARM_UP, COSINE, MOMENTUM], **settings}
-    if "max_iters" not in settings:
-        settings.setdefault("max_epochs", 3)
-    if settings.pop("validated", False):
-        settings["val_dataloader"] = DataLoader(dataset(), 5)
-        settings["scheduler"] = [WARM_UP, PLATEAU, MOMENTUM]
-    if url is not None and not isinstance(url, CheckpointHook):
-        url = CheckpointHook(url, by_epoch=False)  # type: ignore[arg-type]
-    return Runner(model, optimizer, loader, checkpoint=url, hooks=hooks, **settings)
-
-
-def trace_into(memory: Memory) -> TraceHook:
-    """Record losses, values, parameters, buffers and optimizer of each update."""
-
-    def facts(runner: Run) -> dict[str, Any]:
-        optimizer = [it for each in runner.optimizers["optimizer"].state.values() for it in each.values()]
-        return {
-            "model": digest(runner.model.state_dict().values()),
-            "optimizer": digest(optimizer),
-            "samples": runner.group.samples,
-        }
-
-    return TraceHook(memory, facts)
-
-
-def scaler() -> torch.amp.GradScaler:
-    """Give a scaler for CPU whose scale grows and falls."""
-    return torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3)
-
-
-CASES: dict[str, Callable[[], dict[str, Any]]] = {
-    "one batch": dict,
-    "accumulated": lambda: {"accumulate": 4},
-    "scaled": lambda: {"scaler": scaler(), "max_grad_norm": 0.5},
-    "scaled, accumulated": lambda: {"scaler": scaler(), "accumulate": 2},
-    "validated": lambda: {"validated": True},
-    "validated by iteration": lambda: {"validated": True, "val_by_epoch": False, "val_every": 4},
-    "so many updates": lambda: {"max_iters": 12, "validated": True},
-    "ends in mid-epoch": lambda: {"max_iters": 14, "validated": True, "val_every": 2},
-    "own generator": lambda: {
-        "loader": StatefulDataLoader(dataset(), BATCH, shuffle=True, generator=torch.Generator().manual_seed(9))
-    },
-    "own sampler": lambda: {"loader": StatefulDataLoader(dataset(), BATCH, sampler=Shuffled(), drop_last=True)},
-    "no length": lambda: {
-        "loader": StatefulDataLoader(Stream(), batch_size=None),
-        "scheduler": [WARM_UP, MOMENTUM],
-        "accumulate": 2,
-    },
-}
-
-
-class Shuffled(torch.utils.data.Sampler[int]):
-    """Draw from the global generator, and know nothing of states."""
-
-    def __iter__(self) -> Iterator[int]:
-        """Draw when the first sample is asked for."""
-        yield from torch.randperm(SAMPLES).tolist()
-
-    def __len__(self) -> int:
-        """Give the samples of an epoch."""
-        return SAMPLES
-
-
-class Stream(IterableDataset[list[torch.Tensor]]):
-    """Give batches of an epoch, with a state and without a length."""
-
-    def __init__(self) -> None:
-        self.given = 0
-
-    def __iter__(self) -> Iterator[list[torch.Tensor]]:
-        """Go on where the state says."""
-        tensors = dataset().tensors
-        for start in range(self.given, 5):
-            self.given = start + 1
-            yield [it[start * 4 : start * 4 + 4] for it in tensors]
-        self.given = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Give the batches that were given."""
-        return {"given": self.given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on there."""
-        self.given = state["given"]
 
 
 def undisturbed(case: str) -> tuple[Memory, dict[str, Any]]:
@@ -545,53 +356,6 @@ def test_what_is_built_already_is_taken() -> None:
         Runner(model, torch.optim.SGD(model.parameters(), lr=0.1), loader, scheduler=group, max_epochs=1)
 
 
-REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "no length of training": (lambda: build(None, max_epochs=None), ValueError, "One of `max_epochs` and `max_iters`"),
-    "two lengths": (lambda: build(None, max_epochs=1, max_iters=2), ValueError, "and not both"),
-    "accumulate": (lambda: build(None, accumulate=0), ValueError, "`accumulate` must be"),
-    "a hook": (lambda: build(None, "progress"), TypeError, "must be a list of hooks"),  # type: ignore[arg-type]
-    "two savers": (lambda: build("memory://a", CheckpointHook("memory://b")), ValueError, "one CheckpointHook at most"),
-    "no saver": (lambda: build(None, PreemptionHook()), ValueError, "`checkpoint` must be given"),
-    "no validation": (
-        lambda: build(None, scheduler=[PLATEAU]),
-        ValueError,
-        "`val_dataloader` must be given for Reduce",
-    ),
-    "a step": (lambda: build(None, val_step=lambda *_: {}), ValueError, "`val_dataloader` must be given where"),
-    "an optimizer": (lambda: Runner(Net(), {}, [1], max_epochs=1), TypeError, "`optimizer` must be a torch Optimizer"),
-    "an empty loader": (lambda: build(None, loader=[]), ValueError, "at least one batch"),
-    "a config": (lambda: build(None, scheduler=[{"type": "LinerLR"}]), errors.ConfigError, "Did you mean LinearLR"),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_does_not_fit_is_refused_when_it_is_built(what: str) -> None:
-    """Each message names the argument and the rule."""
-    call, kind, message = REFUSED[what]
-    with pytest.raises(kind, match=message):
-        call()
-
-
-def test_a_plain_loader_is_refused_where_a_checkpoint_could_fall_into_an_epoch() -> None:
-    """It cannot go on there; the remedy is named. Between epochs it resumes like any other."""
-    remedy = "Use torchdata's StatefulDataLoader, or save by epoch"
-    by_epoch, anywhere = CheckpointHook("memory://x"), CheckpointHook("memory://x", by_epoch=False)
-
-    def plain(hook: CheckpointHook, *hooks: Hook, **settings: Any) -> Runner:
-        return build(hook, *hooks, loader=DataLoader(dataset(), BATCH, shuffle=True), **settings)
-
-    refusals: list[Callable[[], Runner]] = [
-        lambda: plain(anywhere),
-        lambda: plain(by_epoch, PreemptionHook()),
-        lambda: plain(by_epoch, max_iters=13),
-        lambda: plain(by_epoch, max_iters=12, scaler=scaler()),
-    ]
-    for refused in refusals:
-        with pytest.raises(ValueError, match=remedy):
-            refused()
-    plain(by_epoch, max_iters=12)
-
-
 @pytest.mark.parametrize("generator", [True, False])
 def test_a_plain_loader_goes_on_between_epochs(tmp_path: Path, generator: bool) -> None:
     """The generators that shuffle are saved, its own one too."""
@@ -608,41 +372,3 @@ def test_a_plain_loader_goes_on_between_epochs(tmp_path: Path, generator: bool) 
     run(CheckpointHook(tmp_path), memory)
 
     assert memory.lines == expected.lines
-
-
-@pytest.mark.parametrize("result", [3.0, torch.ones(2), {"acc": torch.ones(())}, None])
-def test_a_step_must_return_a_loss(result: object) -> None:
-    """The message shows what it returned instead."""
-    runner = build(None, train_step=lambda *_: result)
-    with pytest.raises(TypeError, match="must return a loss"):
-        runner.train()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "error", "text"),
-    [
-        ({"max_grad_norm": -1}, ValueError, "`max_grad_norm` must be at least 0"),
-        ({"max_grad_norm": 0}, ValueError, "`max_grad_norm` must be more than 0"),
-        ({"max_grad_norm": float("nan")}, ValueError, "`max_grad_norm` must be finite"),
-        ({"max_grad_norm": "x"}, TypeError, "`max_grad_norm` must be a number"),
-        ({"train_step": 3}, TypeError, "`train_step` must be a function"),
-        ({"train_dataloader": None}, TypeError, "`train_dataloader` must give batches"),
-        ({"val_dataloader": 3}, TypeError, "`val_dataloader` must give batches"),
-        ({"model": None}, TypeError, "`model` must be a torch module"),
-        ({"hooks": 3}, TypeError, "`hooks` must be a list of hooks"),
-    ],
-)
-def test_a_wrong_argument_is_refused_when_the_runner_is_built(
-    wrong: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    """Nothing is trained with it: a negative norm would climb, one of 0 learn nothing."""
-    model = torch.nn.Linear(1, 1)
-    arguments: dict[str, Any] = {
-        "model": model,
-        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
-        "train_dataloader": [torch.zeros(1)],
-        "max_iters": 1,
-    }
-
-    with pytest.raises(error, match=text):
-        Runner(**arguments | wrong)
