@@ -1,7 +1,8 @@
 """What can go wrong, as one tree.
 
 Bad arguments raise Python's own ``ValueError``, ``TypeError`` or ``KeyError``. The classes here are for what the world
-did. Each carries its facts as fields and also inherits the built-in that a caller would reach for::
+did. Each carries the facts that a program may need as fields, also to another process, and inherits the built-in that a
+caller would reach for::
 
     ResumableSchedError
     ├── ConfigError                (ValueError)         a config that says no schedule, and where
@@ -12,6 +13,7 @@ did. Each carries its facts as fields and also inherits the built-in that a call
     ├── ForeignWriterError         (RuntimeError)       other code writes a scheduled value at every step
     ├── RankError                  (RuntimeError)       another rank failed, or ranks disagree
     ├── FencedError                (RuntimeError)       a newer start of the job owns the checkpoints
+    ├── demo.DemoError             (RuntimeError)       the demo could not be run
     └── CheckpointError            (OSError)
         ├── CorruptCheckpointError                      bytes that are not the ones that were written
         └── IncompleteCheckpointError (FileNotFoundError)  nothing complete to restore
@@ -19,10 +21,12 @@ did. Each carries its facts as fields and also inherits the built-in that a call
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Self
 
 __all__ = [
     "CheckpointError",
@@ -42,6 +46,17 @@ __all__ = [
 
 class ResumableSchedError(Exception):
     """Be the base of every error that this package defines."""
+
+    @classmethod
+    def rebuilt(cls, message: str, fields: Mapping[str, Any]) -> Self:
+        """Build an error from what another process, or a copy, has of it: its text and its fields."""
+        error = cls.__new__(cls)
+        error.args = (message,)
+        vars(error).update(fields)
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.rebuilt, (str(self), vars(self))
 
 
 class ConfigError(ResumableSchedError, ValueError):
@@ -122,15 +137,18 @@ class ForeignWriterError(ResumableSchedError, RuntimeError):
     """
 
     def __init__(self, parameter: str, group: int, expected: float, observed: float, times: int = 1) -> None:
-        what = f"`{parameter}` of param group {group} must be written by its schedule alone, but other code has set it "
+        change = f"from {expected!r} to {observed!r}"
         if times > 1:
-            what += f"in {times} consecutive steps, the last time from {expected!r} to {observed!r}. "
-            what += (
-                "Another scheduler acts on the optimizer, or the training loop sets the value: remove one of the two."
+            super().__init__(
+                f"`{parameter}` of param group {group} must be written by its schedule alone, but other code has set "
+                f"it in {times} consecutive steps, the last time {change}. Another scheduler acts on the optimizer, or "
+                "the training loop sets the value: remove one of the two."
             )
         else:
-            what += f"from {expected!r} to {observed!r}."
-        super().__init__(what)
+            super().__init__(
+                f"`{parameter}` of param group {group} must be a finite number, but other code has set it {change}. "
+                "Find what writes it, or use group.amend with a number."
+            )
         self.parameter = parameter
         self.group = group
         self.expected = expected
@@ -190,4 +208,14 @@ class CorruptCheckpointError(CheckpointError):
 
 
 class IncompleteCheckpointError(CheckpointError, FileNotFoundError):
-    """Say that there is no complete checkpoint where one was asked for, and what there is instead."""
+    """Say that there is no complete checkpoint where one was asked for, and what there is instead.
+
+    Attributes:
+        iteration: The one that was asked for; None if any would have done.
+        damaged: What is wrong with each checkpoint that was set aside, beginning with the file.
+    """
+
+    def __init__(self, message: str, *, iteration: int | None = None, damaged: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.iteration = iteration
+        self.damaged = tuple(damaged)

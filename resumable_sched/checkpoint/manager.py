@@ -349,7 +349,9 @@ class CheckpointManager:
                 require_newest(self._storage, self._claim)
             matching = [it for it in eligible(self._storage, survey(self._storage)) if it.iteration == iteration]
             if not matching:
-                raise IncompleteCheckpointError(f"{self.url} has no complete checkpoint of iteration {iteration}.")
+                raise IncompleteCheckpointError(
+                    f"{self.url} has no complete checkpoint of iteration {iteration}.", iteration=iteration
+                )
             record_metrics(self._storage, matching[-1], plain_metrics(metrics))
             return b""
 

@@ -210,7 +210,8 @@ def _nothing(
     lost: str,
 ) -> IncompleteCheckpointError:
     """Say what there is instead of a checkpoint to restore."""
-    details = "".join(f" {file}: {reason}." for file, reason in damaged.values()) + lost
+    reasons = [f"{file}: {reason}" for file, reason in damaged.values()]
+    details = "".join(f" {reason}." for reason in reasons) + lost
     if touched:
         details += " The live objects now hold parts of what was read: build them again before you use them."
     if wanted is None:
@@ -218,14 +219,17 @@ def _nothing(
         return IncompleteCheckpointError(
             f"{storage.url} has no complete checkpoint that counts: {partial} are partial (the job died while writing "
             f"them, or {MANIFEST} was deleted), "
-            f"{len(damaged)} are damaged.{details}"
+            f"{len(damaged)} are damaged.{details}",
+            damaged=reasons,
         )
     there = sorted({folder.iteration for folder in current})
     if any(folder.iteration == wanted and folder.committed and folder not in current for folder in view.folders):
         details = " That iteration was left when an older one was restored, or is of a replaced job." + details
     return IncompleteCheckpointError(
         f"{storage.url} must have a complete checkpoint of iteration {wanted}, but has {there or 'none'} instead."
-        + details
+        + details,
+        iteration=wanted,
+        damaged=reasons,
     )
 
 
@@ -267,6 +271,8 @@ class _Attempt:
                 total += adapter.fit(self.trees[name], manifest.tensors)
         _require(total, strict=self.request.strict)
         written = {name for tree in self.trees.values() for name in tensor_names(tree)}
+        for name in written:
+            dtype_of(manifest.tensors[name].dtype)
         if left := self.dirty - written:
             raise CheckpointError(
                 f"A damaged checkpoint was partly read into {', '.join(sorted(left))}, which the next older one does "

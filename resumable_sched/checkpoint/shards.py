@@ -16,7 +16,7 @@ import msgspec
 import torch
 import xxhash
 
-from resumable_sched.errors import CorruptCheckpointError
+from resumable_sched.errors import CorruptCheckpointError, StateMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -296,12 +296,15 @@ def dtype_of(name: str) -> torch.dtype:
     """Return the dtype that the manifest calls *name*.
 
     Raises:
-        CorruptCheckpointError: If this torch has no such dtype.
+        StateMismatchError: If this torch has no such dtype.
 
     >>> dtype_of("bfloat16")
     torch.bfloat16
     """
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
-        raise CorruptCheckpointError("manifest.json", f"it names the dtype {name!r}, which this torch does not have")
+        raise StateMismatchError(
+            f"The dtype of a saved tensor must be one of torch {torch.__version__}, but is {name!r}; restore with the "
+            "torch that saved it, or leave the object out with restore(only=[...])."
+        )
     return dtype

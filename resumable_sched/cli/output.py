@@ -22,7 +22,7 @@ EXIT_FOUND: Final = 1
 EXIT_USAGE: Final = 2
 """The arguments cannot be used."""
 
-out: Final = Console(soft_wrap=False)
+out: Final = Console()
 err: Final = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -39,8 +39,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except (DemoError, CheckpointError) as error:
-        err.print(str(error), highlight=False, markup=False)
+        err.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_FOUND) from None
     except (ValueError, ImportError, OSError) as error:
-        err.print(str(error), highlight=False, markup=False)
+        err.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None

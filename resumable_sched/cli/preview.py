@@ -204,12 +204,12 @@ def _print_remarks(previews: Sequence[Preview], difference: ValueDifference | No
     for each in previews:
         name = f"{each.label}: " if len(previews) > 1 else ""
         for note in each.notes:
-            out.print(Text(f"{name}note: {note}", style="bright_black"))
+            out.print(Text(f"{name}note: {note}", style="bright_black"), soft_wrap=True)
         for finding in each.findings:
             style = "yellow" if finding.level == "warning" else "bright_black"
-            out.print(Text(f"{name}{finding}", style=style))
+            out.print(Text(f"{name}{finding}", style=style), soft_wrap=True)
     if len(previews) > 1:
-        out.print(_sentence(previews, difference))
+        out.print(_sentence(previews, difference), soft_wrap=True)
 
 
 def _sentence(previews: Sequence[Preview], difference: ValueDifference | None) -> Text:

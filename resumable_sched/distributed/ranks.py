@@ -338,9 +338,8 @@ def _encode_error(error: Exception) -> bytes:
         content = {"type": kind, "message": str(error), "fields": vars(error)}
     else:
         content = {"type": "", "message": f"{kind}: {error}", "fields": {}}
-    return json.dumps(
-        content, default=str
-    ).encode()  # a field that JSON cannot say must not keep the error from the others
+    # A field that JSON cannot say must not keep the error from the others.
+    return json.dumps(content, default=str).encode()
 
 
 def _decode_error(rank: int, payload: bytes) -> Exception:
@@ -348,8 +347,5 @@ def _decode_error(rank: int, payload: bytes) -> Exception:
     if not content["type"]:
         return errors.RankError(rank, content["message"])
     kind: type[errors.ResumableSchedError] = getattr(errors, content["type"])
-    error = kind.__new__(kind)
-    error.args = (content["message"],)
-    fields = content["fields"]
-    vars(error).update({name: tuple(it) if isinstance(it, list) else it for name, it in fields.items()})
-    return error
+    fields = {name: tuple(it) if isinstance(it, list) else it for name, it in content["fields"].items()}
+    return kind.rebuilt(content["message"], fields)

@@ -84,7 +84,8 @@ class RNGState:
         if expected != saved:
             missing, unknown = sorted(expected - saved), sorted(saved - expected)
             raise StateFormatError(
-                f"The generators must be the saved ones, but {missing} were not saved and {unknown} are new."
+                f"The generators must be the saved ones, but {missing} were not saved, and {unknown} were saved but "
+                "are not given now. Give the same ones by the same names, or restore without them: restore(only=[...])."
             )
         present = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if len(state["cuda"]) != present:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from resumable_sched import schedule
 from resumable_sched.errors import StateFormatError
 from resumable_sched.integrations.recovered import Plateau, Recovered, base_lines, by_optimizer, field_lines, settle
-from resumable_sched.schedule.scheduler import FOREVER
 
 if TYPE_CHECKING:
     from resumable_sched.integrations.recovered import Policy
@@ -133,6 +132,6 @@ def _fields(state: Mapping[str, Any], family: str, ours: ParamScheduler) -> dict
     for length in ("T_max", "total_steps"):
         if length in fields and config[length] is None and state[length] == state["end"] - state["begin"]:
             del fields[length]  # in both it is the length of the window
-    if ours.end == FOREVER:
+    if ours.open_ended:
         del fields["end"]  # the length of training, which may change
     return fields

@@ -83,7 +83,7 @@ def field_lines(group: SchedulerGroup, ours: ParamScheduler, label: str, saved: 
     config, lines = ours.configuration(), []
     for name, value in saved.items():
         now = config.get(name)
-        if name == "end" and ours.end == FOREVER:
+        if name == "end" and ours.open_ended:
             now = group.training_length(ours.clock_unit)
             if now is None:
                 now = FOREVER

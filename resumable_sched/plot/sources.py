@@ -61,12 +61,21 @@ def preview_of(
 def trace_of(recording: Recording) -> Trace:
     """Give the values that a recording has, of the last time that each iteration was done.
 
-    A line of a recording tells of a completed update, a row of a trace of the one that comes.
+    A line of a recording tells of a completed update, a row of a trace of the one that comes. A recording does not
+    know epochs: all are 0.
+
+    Raises:
+        ValueError: An iteration between the first and the last one is missing.
     """
     last = {iteration - 1: facts["values"] for iteration, facts in recording.lines}
     if not last:
         return Trace(range(0), [], None, {})
     rows = range(min(last), max(last) + 1)
+    missing = next((row for row in rows if row not in last), None)
+    if missing is not None:
+        raise ValueError(
+            f"A recording must have every iteration from {rows[0] + 1} to {rows[-1] + 1}, but {missing + 1} is missing."
+        )
     names = {name: len(columns) for name, columns in last[rows[0]].items()}
     return Trace(
         rows,

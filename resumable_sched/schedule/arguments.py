@@ -10,10 +10,14 @@ __all__ = ["check_choice", "check_flag", "check_number", "check_positive", "sequ
 
 
 def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
-    """Check that *value* is a finite number from *low* to *high*."""
+    """Check that *value* is a number from *low* to *high* that a float can hold."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"`{name}` must be a number, but is {value!r} instead.")
-    if not math.isfinite(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
         raise ValueError(f"`{name}` must be finite, but is {value!r} instead.")
     if not low <= value <= high:
         rule = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"

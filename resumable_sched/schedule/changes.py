@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from resumable_sched.schedule.amendments import Amendment
+from resumable_sched.schedule.arguments import check_number
 from resumable_sched.schedule.selection import chosen, group_choice
 
 if TYPE_CHECKING:
@@ -62,14 +62,7 @@ def amendments_for(
         raise ValueError(f"One of `scale`, `value` and `reset` must be given, but {shown}.")
     number = scale if value is None else value
     if number is not None:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise TypeError(f"`{given[0]}` must be a number, but is {number!r} instead.")
-        try:
-            finite = math.isfinite(number)
-        except OverflowError:
-            finite = False
-        if not finite:
-            raise ValueError(f"`{given[0]}` must be a finite float, but is {number!r} instead.")
+        check_number(given[0], number)
     if not isinstance(reason, str):
         raise TypeError(f"`reason` must be a string, but is {reason!r} instead.")
     acts_on = chosen("groups", group_choice("groups", groups, restored=False), ledger.optimizer.param_groups)

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.targets import HasParamGroups
     from resumable_sched.schedule.timeline import ParameterKey
 
-__all__ = ["SchedulerGroup"]
+__all__ = ["ONLY", "SchedulerGroup"]
 
 _NONE: Final = 0
 """What `step` has where nothing was given: being that very object, it need not be checked."""
 
-ONLY = "optimizer"
+ONLY: Final = "optimizer"
 """The name of an optimizer that was given without one."""
 
 logger = logging.getLogger("resumable_sched")
@@ -100,7 +100,7 @@ class SchedulerGroup:
         agree: Callable[[dict[str, float]], Mapping[str, float]] | None = None,
         on_mismatch: comparison.OnMismatch = "error",
     ) -> None:
-        self._several = isinstance(optimizers, Mapping)
+        self._named = isinstance(optimizers, Mapping)
         self._optimizers: dict[str, HasParamGroups] = (
             dict(optimizers) if isinstance(optimizers, Mapping) else {ONLY: optimizers}
         )
@@ -159,6 +159,7 @@ class SchedulerGroup:
         """Count a completed epoch; moves the schedules by epoch.
 
         Raises:
+            ForeignWriterError: Other code sets a scheduled value again and again, or to no finite number.
             RuntimeError: Another group has taken over.
         """
         self._driver.check()
@@ -362,6 +363,11 @@ class SchedulerGroup:
         return dict(self._optimizers)
 
     @property
+    def by_name(self) -> bool:
+        """Tell whether the optimizers were given by name, as values and traces then are."""
+        return self._named
+
+    @property
     def schedulers(self) -> tuple[ParamScheduler, ...]:
         """Give the schedules in list order."""
         return tuple(scheduler for _, scheduler in self._driver.schedulers)
@@ -424,7 +430,7 @@ class SchedulerGroup:
 
     def _name(self, key: ParameterKey) -> str:
         """Give what a trace calls a hyper-parameter."""
-        return ".".join(key) if self._several else key[1]
+        return ".".join(key) if self._named else key[1]
 
     def summary(self) -> dict[str, Any]:
         """Give position, fingerprint of the configuration and present values as plain JSON, for listings."""
@@ -505,7 +511,7 @@ class SchedulerGroup:
     # ------------------------------------------------------------------ inside
     def _arranged(self, values: Mapping[ParameterKey, list[Any]]) -> dict[str, Any]:
         """Key by parameter, and by optimizer first where these were given by name."""
-        if not self._several:
+        if not self._named:
             return {name: each for (_, name), each in values.items()}
         arranged: dict[str, Any] = {optimizer: {} for optimizer in self._optimizers}
         for (optimizer, name), each in values.items():

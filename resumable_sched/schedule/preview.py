@@ -14,7 +14,7 @@ import torch
 from resumable_sched.schedule.amendments import in_force
 from resumable_sched.schedule.config import Config, build_schedulers
 from resumable_sched.schedule.config.build import StandIn
-from resumable_sched.schedule.group import SchedulerGroup
+from resumable_sched.schedule.group import ONLY, SchedulerGroup
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.lint import Finding, lint
 from resumable_sched.schedule.trace import Trace
@@ -73,12 +73,15 @@ class Preview:
                 name: [dataclasses.asdict(each) for each in made] for name, made in self.trace.amendments.items()
             },
             "values": {name: [list(column) for column in columns] for name, columns in self.trace.values.items()},
+            "constants": {name: list(values) for name, values in self.constants.items()},
+            "groups": {name: list(names) for name, names in self.trace.groups.items()},
             "windows": [
                 {"parameter": it.key, "schedule": it.label, "begin": it.begin, "end": it.end} for it in self.windows
             ],
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "notes": list(self.notes),
             "epoch_length": self.epoch_length,
+            "position": self.position,
         }
 
     def table(self) -> tuple[list[str], list[Sequence[float]]]:
@@ -211,8 +214,7 @@ def preview_group(
                 "equally large, or a metric, a loaded state or another length of training has moved them. Pass a "
                 "recording."
             )
-    named = len(group.optimizers) > 1 or "optimizer" not in group.optimizers
-    by_name = {
+    members = {
         name: [each for each in group.schedulers if each.optimizer is optimizer]
         for name, optimizer in group.optimizers.items()
     }
@@ -222,7 +224,7 @@ def preview_group(
         max_iters=group.training_length("iteration"),
     )
     sizes = Sizes(length, samples, tokens, group.cadence)
-    schedulers = by_name if named else list(group.schedulers)
+    schedulers = members if group.by_name else list(group.schedulers)
     return Preview(
         label=label,
         trace=future if past is None else _joined(past, future),
@@ -359,13 +361,13 @@ def _computed_past(
         dataclasses.replace(each, optimizer=stand_ins[names[id(each.optimizer)]], last_step=-1, verbose=False)
         for each in group.schedulers
     ]
-    single = list(stand_ins) == ["optimizer"]
     lengths = group.lengths.as_dict() | {
         "epoch_length": None,
         "max_epochs": group.training_length("epoch"),
         "max_iters": group.training_length("iteration"),
     }
-    fresh = SchedulerGroup(stand_ins["optimizer"] if single else stand_ins, again, **lengths, cadence=group.cadence)  # type: ignore[arg-type]
+    owners: Any = stand_ins if group.by_name else stand_ins[ONLY]
+    fresh = SchedulerGroup(owners, again, **lengths, cadence=group.cadence)  # type: ignore[arg-type]
     if group.extension:
         return None  # before it, values were those of another length
     if epoch_length is None:

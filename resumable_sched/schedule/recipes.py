@@ -197,6 +197,7 @@ def warmup_polynomial(
         ValueError: *training_steps* is not more than *warmup_steps*, or *lr_end* not less than the learning rate.
     """
     _check(warmup_steps, training_steps)
+    check_number("lr_end", lr_end)
     rate = _floor_rate(optimizer, lr_end, None)
     if rate >= 1.0:
         raise ValueError(f"`lr_end` must be less than the learning rate of the optimizer, but is {lr_end!r} instead.")

@@ -133,7 +133,9 @@ class ParamScheduler(Description):
         """Move the clock by one tick and write the values; for a schedule that no `SchedulerGroup` drives.
 
         Raises:
-            RuntimeError: A group drives it, or param groups were added after it was built.
+            RuntimeError: A group drives it or must, because it counts samples or tokens, or has shares of a training
+                whose length nobody told; or param groups were removed.
+            ForeignWriterError: Other code sets the value at every step, or has set it to no finite number.
         """
         ledger = self._lone_ledger("step")
         if self.clock_unit not in ("epoch", "iteration"):

@@ -95,7 +95,7 @@ class Timeline:
     compositions: dict[ParameterKey, Composition] = field(default_factory=dict)
     cadence: Mapping[str, int] = field(default_factory=dict)
 
-    def due(self) -> set[str]:
+    def left_out(self) -> set[str]:
         """Give the optimizers that do not take part in the iteration that comes next, by their cadence."""
         return {name for name, every in self.cadence.items() if (self.counters.iteration + 1) % every}
 
@@ -110,7 +110,7 @@ class Timeline:
             absent: Optimizers that did not take part; by default, as their cadence says.
         """
         counters = self.counters
-        left_out = self.due() if absent is None else set(absent)
+        left_out = self.left_out() if absent is None else set(absent)
         for name in left_out:
             counters.updates.setdefault(name, counters.iteration)
         counters.iteration += 1

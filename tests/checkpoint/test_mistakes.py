@@ -204,3 +204,34 @@ def test_a_plain_loader_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with CheckpointManager(tmp_path, {"loader": DataLoader(TensorDataset(torch.zeros(3)))}) as manager:  # noqa: SIM117
         with pytest.raises(UnstorableError, match=r"use torchdata\.stateful_dataloader\.StatefulDataLoader"):
             manager.save(1)
+
+
+class _Holder:
+    """Have a tensor in a state of its own."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self.value = value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the tensor."""
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it."""
+        self.value = state["value"]
+
+
+def test_a_dtype_that_this_torch_lacks_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a newer torch has saved is whole: it is refused, not set aside for an older checkpoint."""
+    holder = _Holder(torch.zeros(3))
+    with CheckpointManager(tmp_path, {"holder": holder}) as manager:
+        manager.save(1)
+        holder.value = torch.zeros(3, dtype=torch.float8_e5m2)
+        manager.save(2)
+    monkeypatch.delattr(torch, "float8_e5m2")
+
+    with CheckpointManager(tmp_path, {"holder": holder}) as manager:  # noqa: SIM117
+        with pytest.raises(StateMismatchError, match="but is 'float8_e5m2'; restore with the torch that saved it"):
+            manager.restore()
+
+    assert not list(tmp_path.rglob("quarantine*"))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from resumable_sched import SchedulerGroup, Trace, build_schedulers, load_config, plot_trace
+from resumable_sched.plot.sources import trace_of
 from resumable_sched.testing import Recording
 
 if TYPE_CHECKING:
@@ -124,6 +125,14 @@ def test_a_live_group_shows_past_and_future() -> None:
     assert np.asarray(past.get_xdata())[[0, -1]].tolist() == [0, 430]
     assert np.asarray(future.get_xdata())[[0, -1]].tolist() == [430, 1200]
     assert group.iteration == 430
+
+
+def test_a_recording_with_a_gap_is_refused() -> None:
+    """What was used there is not known; the error says where."""
+    lines = [(iteration, {"values": {"lr": [0.1]}}) for iteration in (1, 2, 4)]
+
+    with pytest.raises(ValueError, match="every iteration from 1 to 4, but 3 is missing"):
+        trace_of(Recording(lines, [], {}))
 
 
 def test_a_recording_is_the_past() -> None:

@@ -321,10 +321,10 @@ def test_a_copy_keeps_amendments() -> None:
         ({"name": "lr"}, ValueError, "One of `scale`, `value` and `reset` must be given, but none of them is"),
         ({"name": "lr", "scale": 1.0, "value": 1.0}, ValueError, "but `scale` and `value` are"),
         ({"name": "lr", "scale": "half"}, TypeError, "`scale` must be a number"),
-        ({"name": "lr", "value": float("inf")}, ValueError, "`value` must be a finite float"),
+        ({"name": "lr", "value": float("inf")}, ValueError, "`value` must be finite"),
         ({"name": "lr", "scale": 0.5, "groups": [2]}, ValueError, "`groups` must choose among the param groups 0, 1"),
         ({"name": "lr", "scale": 0.5, "groups": "head"}, ValueError, 'has a name where its dict has the key "name"'),
-        ({"name": "lr", "scale": 10**400}, ValueError, "`scale` must be a finite float"),
+        ({"name": "lr", "scale": 10**400}, ValueError, "`scale` must be finite"),
         ({"name": "lr", "scale": 0.5, "optimizer": "other"}, ValueError, "`optimizer` must be one that is scheduled"),
     ],
 )

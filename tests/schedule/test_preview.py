@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from resumable_sched.schedule import SchedulerGroup, Trace, build_schedulers
+from resumable_sched.schedule import SchedulerGroup, StepLR, Trace, build_schedulers
 from resumable_sched.schedule.preview import (
     Preview,
     first_value_difference,
@@ -241,3 +241,16 @@ def test_a_config_that_counts_samples_or_chooses_groups_can_be_previewed() -> No
     assert [(it.parameter, it.begin, it.end) for it in preview.windows] == [("lr", 0, 5), ("momentum", 0, 4)]
     with pytest.raises(ValueError, match="`samples_per_iteration` must be given"):
         preview_config(config, iterations=8, tokens_per_iteration=2, groups={"head": 1})
+
+
+def test_one_optimizer_that_was_given_by_name_keeps_it() -> None:
+    """Also where the name is that of an optimizer that was given without one."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    group = SchedulerGroup({"optimizer": optimizer}, [StepLR(optimizer, 2, by_epoch=False)], max_iters=6)
+    group.step()
+
+    preview = preview_group(group)
+
+    assert list(preview.trace.values) == ["optimizer.lr"]
+    assert preview.trace.values["optimizer.lr"][0] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert preview.as_json()["position"] == 1
