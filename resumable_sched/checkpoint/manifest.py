@@ -128,8 +128,6 @@ class Survey:
     """The claims that have a note of what they resumed from."""
     leftovers: Mapping[str, str] = field(default_factory=dict)
     """The keys of unfinished writes, and which object each would have become."""
-    other: Sequence[str] = ()
-    """Keys that are not of this format; they are left alone."""
 
 
 def survey(storage: Storage) -> Survey:
@@ -138,7 +136,6 @@ def survey(storage: Storage) -> Survey:
     claims: set[str] = set()
     notes: set[str] = set()
     leftovers: dict[str, str] = {}
-    other: list[str] = []
     for key, size in storage.list().items():
         if unfinished := _LEFTOVER.fullmatch(key):
             leftovers[key] = f"{unfinished[1] or ''}{unfinished[2]}"
@@ -150,10 +147,8 @@ def survey(storage: Storage) -> Survey:
             claims.add(found[1])
             if found[2]:
                 notes.add(found[1])
-        elif key not in leftovers:
-            other.append(key)
     folders = sorted((Folder(*identity, content) for identity, content in files.items()), key=lambda it: it.order)
-    return Survey(folders, sorted(claims, key=claim_order), frozenset(notes), leftovers, other)
+    return Survey(folders, sorted(claims, key=claim_order), frozenset(notes), leftovers)
 
 
 def claim_of(key: str) -> str | None:

@@ -18,7 +18,7 @@ from resumable_sched.checkpoint import open_storage
 from resumable_sched.checkpoint.catalog import Checkpoint, describe, examine
 from resumable_sched.checkpoint.manifest import survey
 from resumable_sched.cli import tables
-from resumable_sched.cli.output import EXIT_FOUND, AsJson, err, out, plain_errors, print_json
+from resumable_sched.cli.output import EXIT_PROBLEM, AsJson, err, out, plain_errors, print_json
 from resumable_sched.cli.preview import preview
 from resumable_sched.demo import run_demo
 
@@ -87,7 +87,7 @@ def demo(
         print_json({"identical": result.identical, **dataclasses.asdict(result)})
     else:
         tables.print_demo(out, result)
-    raise typer.Exit(0 if result.identical else EXIT_FOUND)
+    raise typer.Exit(0 if result.identical else EXIT_PROBLEM)
 
 
 app.command()(preview)
@@ -107,7 +107,7 @@ def ls(url: Url, *, option: Option = None, as_json: AsJson = False) -> None:
         tables.print_checkpoints(out, url, found)
     else:
         err.print(_nothing_at(url), highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(0 if any(it.status == "complete" for it in found) else EXIT_FOUND)
+    raise typer.Exit(0 if any(it.status == "complete" for it in found) else EXIT_PROBLEM)
 
 
 @app.command()
@@ -126,14 +126,14 @@ def show(
         checkpoint = _pick(describe(storage), iteration)
         if checkpoint is None:
             err.print(_nothing_at(url, iteration, kind="complete "), highlight=False, markup=False, soft_wrap=True)
-            raise typer.Exit(EXIT_FOUND)
+            raise typer.Exit(EXIT_PROBLEM)
         folder = next(it for it in survey(storage).folders if it.save_id == checkpoint.save_id)
         contents = tables.contents(storage, folder) if checkpoint.status != "partial" else None
     if as_json:
         print_json({**dataclasses.asdict(checkpoint), **(contents.as_json() if contents else {})})
     else:
         tables.print_checkpoint(out, url, checkpoint, contents)
-    raise typer.Exit(0 if checkpoint.status == "complete" else EXIT_FOUND)
+    raise typer.Exit(0 if checkpoint.status == "complete" else EXIT_PROBLEM)
 
 
 @app.command()
@@ -163,7 +163,7 @@ def verify(
         )
     else:
         tables.print_problems(out, _nothing_at(url, iteration), found, problems)
-    raise typer.Exit(0 if found and not problems else EXIT_FOUND)
+    raise typer.Exit(0 if found and not problems else EXIT_PROBLEM)
 
 
 def _nothing_at(url: str, iteration: int | None = None, *, kind: str = "") -> str:

@@ -15,10 +15,10 @@ from resumable_sched.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EXIT_FOUND", "EXIT_USAGE", "AsJson", "err", "out", "plain_errors", "print_json"]
+__all__ = ["EXIT_PROBLEM", "EXIT_USAGE", "AsJson", "err", "out", "plain_errors", "print_json"]
 
-EXIT_FOUND: Final = 1
-"""What was asked for is not there, or is damaged, or differs."""
+EXIT_PROBLEM: Final = 1
+"""What was looked at is not there, or is damaged, or differs."""
 EXIT_USAGE: Final = 2
 """The arguments cannot be used."""
 
@@ -40,7 +40,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except (DemoError, CheckpointError) as error:
         err.print(str(error), highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FOUND) from None
+        raise typer.Exit(EXIT_PROBLEM) from None
     except (ValueError, ImportError, OSError) as error:
         err.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 from rich.text import Text
 
-from resumable_sched.cli.output import EXIT_FOUND, AsJson, err, out, plain_errors, print_json
+from resumable_sched.cli.output import EXIT_PROBLEM, AsJson, err, out, plain_errors, print_json
 from resumable_sched.plot import plot_trace
 from resumable_sched.plot.terminal import plot_in_terminal
 from resumable_sched.schedule import load_config
@@ -112,7 +112,7 @@ def preview(
         else:
             err.print(f"{out_file} is written.", highlight=False, markup=False, soft_wrap=True)
         _print_remarks(previews, difference)
-    raise typer.Exit(0 if difference is None else EXIT_FOUND)
+    raise typer.Exit(0 if difference is None else EXIT_PROBLEM)
 
 
 def _import(module: str) -> None:

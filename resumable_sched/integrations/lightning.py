@@ -9,7 +9,7 @@ try:
 except ImportError:  # the same class by its other name; either does for either Trainer
     from lightning.pytorch.callbacks import Callback  # type: ignore[no-redef, import-not-found, unused-ignore]
 
-from resumable_sched.integrations.torch_lr_scheduler import GroupLRScheduler
+from resumable_sched.integrations.torch_lr_scheduler import GroupLRScheduler, require_counted_epoch
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 
 if TYPE_CHECKING:
@@ -48,14 +48,10 @@ class GroupCallback(Callback):  # type: ignore[misc, unused-ignore]  # Any where
         Raises:
             RuntimeError: It has not: its `epoch_length` is another.
         """
+        if trainer.should_stop or trainer.global_step == trainer.max_steps:
+            return  # before its end
         for group in _groups(trainer):
-            early = trainer.should_stop or trainer.global_step == trainer.max_steps
-            if group.iteration_in_epoch and not early and any(each.by_epoch for each in group.schedulers):
-                raise RuntimeError(
-                    f"`epoch_length` of the group must be the number of updates of the Trainer's epoch, but after "
-                    f"{trainer.global_step} updates the epoch has ended and the group is {group.iteration_in_epoch} "
-                    "into one."
-                )
+            require_counted_epoch(group, trainer.global_step)
 
 
 def _groups(trainer: Any) -> list[SchedulerGroup]:  # noqa: ANN401

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched import schedule
 from resumable_sched.errors import StateFormatError
-from resumable_sched.integrations.recovered import Plateau, Recovered, base_lines, by_optimizer, field_lines, settle
+from resumable_sched.integrations.recovered import Plateau, base_lines, field_lines, recover, settle
+from resumable_sched.integrations.torch_translation import milestones_of
 
 if TYPE_CHECKING:
-    from resumable_sched.integrations.recovered import Policy
+    from resumable_sched.integrations.recovered import Policy, Recovered
     from resumable_sched.schedule import ParamScheduler, SchedulerGroup
 
 __all__ = ["import_mmengine_state"]
@@ -65,13 +66,7 @@ def import_mmengine_state(
         ScheduleMismatchError: The schedules differ, or the states are not of one checkpoint.
         ValueError: The position or a value is not known; the message says which argument tells it.
     """
-    recovered = Recovered()
-    for name, given in by_optimizer(group, states, "states").items():
-        optimizer = group.optimizers[name]
-        ours = [each for each in group.schedulers if each.optimizer is optimizer]
-        for state in given:
-            _take(group, state, name, ours.pop(0) if ours else None, recovered)
-        recovered.lines += [f"{type(each).__name__} of `{name}` has no state." for each in ours]
+    recovered = recover(group, states, _take)
     settle(group, recovered, optimizer_state=optimizer_state, iteration=iteration, epoch=epoch, on_mismatch=on_mismatch)
 
 
@@ -79,11 +74,11 @@ def _take(
     group: SchedulerGroup,
     state: Any,  # noqa: ANN401
     name: str,
-    ours: ParamScheduler | None,
+    ours: list[ParamScheduler],
     recovered: Recovered,
 ) -> None:
-    """Compare *state* with *ours*, and note the position."""
-    family = _recognise(state)
+    """Compare *state* with the first of *ours*, take it off, and note the position."""
+    family, mine = _recognise(state), (ours.pop(0) if ours else None)
     recovered.ticks.append(("epoch" if state["by_epoch"] else "iteration", int(state["_global_step"])))
     values = [float(each) for each in state["_last_value"]]
     recovered.values.setdefault((name, state["param_name"]), []).append(values)
@@ -94,12 +89,12 @@ def _take(
             best, int(state["num_bad_epochs"]), int(state["cooldown_counter"]), int(state["last_step"]) + 1
         )
         recovered.plateaus.setdefault(name, []).append(plateau)
-    if not isinstance(ours, getattr(schedule, f"{family}ParamScheduler")):
-        now = "absent" if ours is None else type(ours).__name__
+    if not isinstance(mine, getattr(schedule, f"{family}ParamScheduler")):
+        now = "absent" if mine is None else type(mine).__name__
         recovered.lines.append(f"There was a {family} schedule of `{name}` when it was saved, but it is {now} now.")
         return
-    recovered.lines += field_lines(group, ours, type(ours).__name__, _fields(state, family, ours))
-    recovered.lines += base_lines(ours, "base_values", state.get("base_values", ()))
+    recovered.lines += field_lines(group, mine, type(mine).__name__, _fields(state, family, mine))
+    recovered.lines += base_lines(mine, "base_values", state.get("base_values", ()))
 
 
 def _recognise(state: Any) -> str:  # noqa: ANN401 - that is the question
@@ -122,8 +117,7 @@ def _fields(state: Mapping[str, Any], family: str, ours: ParamScheduler) -> dict
     fields = {key: state[key] for key in config if key in state}
     fields["unit"] = "epoch" if state["by_epoch"] else "iteration"
     if family == "MultiStep":
-        counts = {int(each): int(count) for each, count in state["milestones"].items()}
-        fields["milestones"] = sorted(each for each, count in counts.items() for _ in range(count))
+        fields["milestones"] = milestones_of(state["milestones"])
     if family == "ReduceOnPlateau":
         fields["min_value"] = list(state["min_values"])
     if family == "OneCycle":

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from resumable_sched.errors import ScheduleMismatchError
-from resumable_sched.integrations.torch_lr_scheduler import epoch_length_of
 from resumable_sched.schedule import comparison
-from resumable_sched.schedule.arguments import whole
+from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.composition import needs_chain
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.scheduler import FOREVER
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule import ParamScheduler, SchedulerGroup
     from resumable_sched.schedule.layer import Unit
 
-__all__ = ["Plateau", "Policy", "Recovered", "base_lines", "by_optimizer", "field_lines", "settle"]
+__all__ = ["Plateau", "Policy", "Recovered", "base_lines", "field_lines", "recover", "settle"]
 
 Policy = Literal["error", "adopt"]
 
@@ -62,6 +61,29 @@ class Recovered:
     weak_ticks: list[tuple[Unit, int]] = field(default_factory=list)
     plateaus: dict[str, list[Plateau]] = field(default_factory=dict)
     values: dict[tuple[str, str], list[list[float]]] = field(default_factory=dict)
+
+
+def recover(
+    group: SchedulerGroup,
+    states: Any,  # noqa: ANN401 - as the peers store them
+    take: Callable[[SchedulerGroup, Any, str, list[ParamScheduler], Recovered], None],
+) -> Recovered:
+    """Find out what the *states* of a peer's schedulers tell.
+
+    Args:
+        group: The group.
+        states: A state, a list of them, or a dict of these by optimizer.
+        take: What is told of a state, the optimizer's name, and the optimizer's schedules that no state was for yet: it
+            takes those off that the state is for.
+    """
+    recovered = Recovered()
+    for name, given in by_optimizer(group, states, "states").items():
+        optimizer = group.optimizers[name]
+        ours = [each for each in group.schedulers if each.optimizer is optimizer]
+        for state in [given] if isinstance(given, Mapping) else given:
+            take(group, state, name, ours, recovered)
+        recovered.lines += [f"{type(each).__name__} of `{name}` has no state." for each in ours]
+    return recovered
 
 
 def by_optimizer(group: SchedulerGroup, given: Any, what: str) -> dict[str, Any]:  # noqa: ANN401 - as the peers store it
@@ -115,10 +137,9 @@ def settle(
         ScheduleMismatchError: Something differs that *on_mismatch* does not allow; nothing was changed.
         ValueError: The position, or a value that the position does not tell, is not known.
     """
-    if on_mismatch not in ("error", "adopt"):
-        raise ValueError(f'`on_mismatch` must be "error" or "adopt", but is {on_mismatch!r} instead.')
+    check_choice("on_mismatch", on_mismatch, get_args(Policy))
     if recovered.lines and on_mismatch == "error":
-        raise comparison.refuse(recovered.lines, _REMEDY)
+        raise comparison.mismatch(recovered.lines, _REMEDY)
     state = group.state_dict()
     if on_mismatch == "adopt":  # what is given wins
         recovered.ticks = [each for each in recovered.ticks if (iteration, epoch)[each[0] == "epoch"] is None]
@@ -149,7 +170,7 @@ def _position(group: SchedulerGroup, recovered: Recovered, iteration: int | None
             line = f"The states are at different {unit}s: {', '.join(map(str, sorted(found)))}."
             raise ScheduleMismatchError(f"{line} Those of one checkpoint are at one.", [line])
         told[unit] = found.pop() if found else None
-    length, iterations, epochs = epoch_length_of(group), told["iteration"], told["epoch"]
+    length, iterations, epochs = group.lengths.epoch_length, told["iteration"], told["epoch"]
     if iterations is None and epochs is None:
         raise ValueError("`iteration` or `epoch` must be given, because the states do not tell the position.")
     if length is not None:

@@ -11,13 +11,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from resumable_sched.errors import StateFormatError
-from resumable_sched.schedule.arguments import whole
+from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 
 if TYPE_CHECKING:
     from resumable_sched.schedule import SchedulerGroup
 
-__all__ = ["GroupLRScheduler", "Interval", "as_torch_lr_scheduler", "epoch_length_of"]
+__all__ = ["GroupLRScheduler", "Interval", "as_torch_lr_scheduler", "require_counted_epoch"]
 
 Interval = Literal["iteration", "epoch", "validation"]
 
@@ -26,9 +26,17 @@ PATIENCE: Final = 100
 gradient scaler that starts too high skips some twenty updates."""
 
 
-def epoch_length_of(group: SchedulerGroup) -> int | None:
-    """Give the iterations of an epoch, if *group* was told."""
-    return group.lengths.epoch_length
+def require_counted_epoch(group: SchedulerGroup, updates: int) -> None:
+    """Check that *group*, whose schedules may count epochs, has counted the one that a framework has ended.
+
+    Raises:
+        RuntimeError: It has not: its `epoch_length` is another.
+    """
+    if group.iteration_in_epoch and any(each.by_epoch for each in group.schedulers):
+        raise RuntimeError(
+            f"`epoch_length` of the group must be the number of updates of the Trainer's epoch, but after {updates} "
+            f"updates the epoch has ended and the group is {group.iteration_in_epoch} into one."
+        )
 
 
 class GroupLRScheduler(LRScheduler):
@@ -200,7 +208,7 @@ class GroupLRScheduler(LRScheduler):
 
     def _epoch_is_over(self) -> bool:
         """Tell whether an epoch is to be counted now; the group is asked, because training can be made longer."""
-        length = epoch_length_of(self.group) if self._counts_epochs else None
+        length = self.group.lengths.epoch_length if self._counts_epochs else None
         return length is not None and self.group.iteration_in_epoch >= length
 
     def _count_epoch(self) -> None:
@@ -260,14 +268,10 @@ def as_torch_lr_scheduler(
         TypeError: The optimizer is none of torch's.
         ValueError: An argument is not known, or the group has schedules by epoch and nobody would count epochs.
     """
-    for name, value, known in (
-        ("interval", interval, get_args(Interval)),
-        ("counts", counts, ("updates", "calls")),
-    ):
-        if value not in known:
-            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, but is {value!r} instead.")
+    check_choice("interval", interval, get_args(Interval))
+    check_choice("counts", counts, ("updates", "calls"))
     shown = _shown(group, optimizer)
-    if interval == "iteration" and count_epochs and epoch_length_of(group) is None:
+    if interval == "iteration" and count_epochs and group.lengths.epoch_length is None:
         by_epoch = [each for each in group.schedulers if each.by_epoch]
         if by_epoch:
             raise ValueError(

@@ -11,12 +11,12 @@ import torch
 
 from resumable_sched import schedule
 from resumable_sched.errors import StateFormatError
-from resumable_sched.integrations.recovered import Plateau, Recovered, base_lines, by_optimizer, field_lines, settle
+from resumable_sched.integrations.recovered import Plateau, base_lines, field_lines, recover, settle
 from resumable_sched.integrations.torch_run import TorchParamScheduler
 from resumable_sched.integrations.torch_translation import recognise, translate
 
 if TYPE_CHECKING:
-    from resumable_sched.integrations.recovered import Policy
+    from resumable_sched.integrations.recovered import Policy, Recovered
     from resumable_sched.integrations.torch_translation import Planned
     from resumable_sched.schedule import ParamScheduler, SchedulerGroup
     from resumable_sched.schedule.layer import Unit
@@ -58,14 +58,7 @@ def import_torch_state(
         ScheduleMismatchError: The schedules differ, or the states are not of one checkpoint.
         ValueError: The position or a value is not known; the message says which argument tells it.
     """
-    recovered = Recovered()
-    for name, given in by_optimizer(group, states, "states").items():
-        optimizer = group.optimizers[name]
-        ours = [each for each in group.schedulers if each.optimizer is optimizer]
-        for state in [given] if isinstance(given, Mapping) else given:
-            _check(state)
-            _take(group, state, name, ours, recovered)
-        recovered.lines += [f"{type(each).__name__} of `{name}` has no state." for each in ours]
+    recovered = recover(group, states, _take)
     settle(group, recovered, optimizer_state=optimizer_state, iteration=iteration, epoch=epoch, on_mismatch=on_mismatch)
 
 
@@ -92,6 +85,7 @@ def _take(
     recovered: Recovered,
 ) -> None:
     """Compare *state* with the first of *ours*, take those off, and note the position."""
+    _check(state)
     kind, ticks = recognise(state), _ticks(state)
     unit = _unit(group, ours)
     if kind == "ReduceLROnPlateau":

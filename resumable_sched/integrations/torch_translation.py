@@ -107,19 +107,25 @@ def translate(
     return _TRANSLATIONS[kind](attributes, groups, begin)
 
 
+def milestones_of(counts: Mapping[Any, int]) -> list[int]:
+    """Give the milestones in order, from how often each of them is there.
+
+    >>> milestones_of({"11": 1, "8": 2})  # after JSON, keys are strings
+    [8, 8, 11]
+    """
+    return sorted(int(each) for each, count in counts.items() for _ in range(int(count)))
+
+
 # ---------------------------------------------------------------------- one for each class
 def _step(attributes: Mapping[str, Any], _: ParamGroups | None, begin: int) -> list[Planned] | None:
     return _one("Step", begin, step_size=attributes["step_size"], gamma=attributes["gamma"])
 
 
 def _multi_step(attributes: Mapping[str, Any], _: ParamGroups | None, begin: int) -> list[Planned] | None:
-    counts = {int(each): int(count) for each, count in attributes["milestones"].items()}  # keys are strings after JSON
-    milestones = sorted(each for each, count in counts.items() for _ in range(count))
-    return (
-        _one("MultiStep", begin, milestones=milestones, gamma=attributes["gamma"])
-        if min(counts, default=0) >= 0
-        else None
-    )
+    milestones = milestones_of(attributes["milestones"])
+    if milestones and milestones[0] < 0:
+        return None
+    return _one("MultiStep", begin, milestones=milestones, gamma=attributes["gamma"])
 
 
 def _constant(attributes: Mapping[str, Any], _: ParamGroups | None, begin: int) -> list[Planned] | None:

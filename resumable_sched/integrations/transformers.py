@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_callback import TrainerCallback
 
+from resumable_sched.integrations.torch_lr_scheduler import require_counted_epoch
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 
 if TYPE_CHECKING:
@@ -61,10 +62,5 @@ class GroupCallback(TrainerCallback):
         Raises:
             RuntimeError: It has not: its `epoch_length` is another.
         """
-        ended_early = control.should_training_stop or control.should_epoch_stop
-        group = self._group
-        if group.iteration_in_epoch and not ended_early and any(each.by_epoch for each in group.schedulers):
-            raise RuntimeError(
-                f"`epoch_length` of the group must be the number of updates of the Trainer's epoch, but after "
-                f"{state.global_step} updates the epoch has ended and the group is {group.iteration_in_epoch} into one."
-            )
+        if not (control.should_training_stop or control.should_epoch_stop):  # before its end
+            require_counted_epoch(self._group, state.global_step)

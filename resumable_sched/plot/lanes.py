@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _MOST_LETTERS: Final = 36
 
-__all__ = ["alike_groups", "amendments_of", "bounds_of", "constant_columns", "gaps_of", "group_label", "shortened"]
+__all__ = ["alike_groups", "amendments_of", "bounds_of", "drawn_windows", "gaps_of", "group_label", "shortened"]
 
 
 def bounds_of(window: Window, preview: Preview) -> tuple[int, int]:
@@ -22,11 +22,14 @@ def bounds_of(window: Window, preview: Preview) -> tuple[int, int]:
     return begin, last if window.end is None else min(max(window.end, begin), last)
 
 
+def drawn_windows(preview: Preview, name: str) -> list[Window]:
+    """Give the windows of a hyper-parameter that have a place in the picture."""
+    return [window for window in preview.windows if window.key == name and window.begin is not None]
+
+
 def gaps_of(preview: Preview, name: str) -> list[tuple[int, int]]:
     """Give where between two windows of a hyper-parameter none is open."""
-    bounds = sorted(
-        bounds_of(window, preview) for window in preview.windows if window.key == name and window.begin is not None
-    )
+    bounds = sorted(bounds_of(window, preview) for window in drawn_windows(preview, name))
     gaps, covered = [], bounds[0][1] if bounds else 0
     for begin, end in bounds:
         if begin > covered:
@@ -105,8 +108,3 @@ def _ranges(numbers: Sequence[int]) -> str:
             parts.append([number])
     few = 2
     return ", ".join(f"{it[0]}-{it[-1]}" if len(it) > few else ", ".join(map(str, it)) for it in parts)
-
-
-def constant_columns(preview: Preview, name: str) -> list[list[float]]:
-    """Give the values of a hyper-parameter that nothing schedules."""
-    return [[value] * len(preview.trace.iterations) for value in preview.constants.get(name, ())]

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from resumable_sched.plot.lanes import group_label
+from resumable_sched.plot.style import LABELS, clean
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["figure_of_runs"]
 
-_LABELS: Final[Mapping[str, str]] = {"lr": "learning rate"}
 _LIGHT: Final = ("#9ecae1", "#fdae6b", "#a1d99b", "#bcbddc")
 _DARK: Final = ("#08519c", "#a63603", "#006d2c", "#54278f")
 _DASHES: Final[Sequence[Any]] = ("-", (0, (4, 2)), (0, (1, 1)))
@@ -39,11 +41,8 @@ def figure_of_runs(undisturbed: Recording, interrupted: Recording, stops: Sequen
     for name, panel in zip(names, panels, strict=True):
         _draw_values(panel, name, undisturbed, interrupted)
         _draw_stops(panel, interrupted, stops, named=panel is panels[0])
-        panel.set_ylabel(_LABELS.get(name, name))
-        panel.grid(visible=True, color="0.93")
-        panel.set_axisbelow(True)
-        for side in ("top", "right"):
-            panel.spines[side].set_visible(False)
+        clean(panel)
+        panel.set_ylabel(LABELS.get(name, name))
     panels[-1].set_xlabel("iteration (completed optimizer updates)")
     figure.suptitle("One training, undisturbed and interrupted, on top of each other", fontsize=11)
     _add_legend(figure, starts=len(interrupted.starts))
@@ -73,15 +72,12 @@ def _alike(
     name: str, undisturbed: Recording, interrupted: Recording
 ) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
     """Return the values of both runs, once for all param groups that have the same, by what to call these."""
-    members: dict[tuple[tuple[float, ...], ...], list[str]] = {}
+    members: dict[tuple[tuple[float, ...], ...], list[int]] = {}
     for group in range(len(undisturbed.lines[0][1]["values"][name])):
         runs = (undisturbed, interrupted)
         values = tuple(tuple(facts["values"][name][group] for _, facts in run.lines) for run in runs)
-        members.setdefault(values, []).append(str(group))
-    return {
-        f"{'group' if len(groups) == 1 else 'groups'} {', '.join(groups)}": (values[0], values[1])
-        for values, groups in members.items()
-    }
+        members.setdefault(values, []).append(group)
+    return {group_label(groups): (values[0], values[1]) for values, groups in members.items()}
 
 
 def _draw_stops(panel: Axes, interrupted: Recording, stops: Sequence[tuple[int, str]], *, named: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from rich.text import Text
 
-from resumable_sched.plot.lanes import alike_groups, bounds_of, constant_columns, gaps_of
+from resumable_sched.plot.lanes import alike_groups, bounds_of, drawn_windows, gaps_of
 from resumable_sched.schedule.preview import first_value_difference
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _panel(previews: Sequence[Preview], name: str, area: int, rows: int, span: t
     curves = [
         (number, color, preview.trace.iterations, np.asarray(column, dtype=np.float64))
         for number, preview in enumerate(previews)
-        for color, (_, column) in enumerate(alike_groups(_columns(preview, name)))
+        for color, (_, column) in enumerate(alike_groups(preview.columns(name)))
     ]
     finite = [values[np.isfinite(values)] for *_, values in curves]
     low = min((float(each.min()) for each in finite if len(each)), default=0.0)
@@ -143,15 +143,10 @@ def _dots(
     return dots
 
 
-def _columns(preview: Preview, name: str) -> Sequence[Sequence[float]]:
-    return preview.trace.values.get(name) or constant_columns(preview, name)
-
-
 def _boundaries(preview: Preview, name: str, span: tuple[int, int]) -> list[int]:
     return [
         place
-        for window in preview.windows
-        if window.key == name and window.begin is not None
+        for window in drawn_windows(preview, name)
         for place in bounds_of(window, preview)
         if span[0] < place < span[1]
     ]
@@ -165,9 +160,7 @@ def _lanes(previews: Sequence[Preview], name: str, area: int, span: tuple[int, i
     """Give a line for each window, as long as the window is open, with its name in it or beside it."""
     lanes = []
     for number, preview in enumerate(previews):
-        for window in preview.windows:
-            if window.key != name or window.begin is None:
-                continue
+        for window in drawn_windows(preview, name):
             text = f"{preview.label}: {window.label}" if len(previews) > 1 else window.label
             style = _COLORS[number] if len(previews) > 1 else ""
             begin, end = bounds_of(window, preview)

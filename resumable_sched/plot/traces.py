@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resumable_sched.plot.lanes import alike_groups, amendments_of, bounds_of, constant_columns, gaps_of, shortened
+from resumable_sched.plot.lanes import alike_groups, amendments_of, bounds_of, drawn_windows, gaps_of, shortened
 from resumable_sched.plot.style import AMENDED, DIFFERENCE, LABELS, LINES, MUTED, TINTS, clean, count_axis, value_axis
 from resumable_sched.plot.thinning import thinned
 from resumable_sched.schedule.preview import first_value_difference
@@ -101,8 +101,7 @@ def _lanes(previews: Sequence[Preview], name: str, difference: ValueDifference |
             for place, text in amendments_of(preview, name)
         ]
     for number, preview in enumerate(previews):
-        windows = [window for window in preview.windows if window.key == name and window.begin is not None]
-        for index, window in enumerate(windows):
+        for index, window in enumerate(drawn_windows(preview, name)):
             begin, end = bounds_of(window, preview)
             label = shortened(window.label, 60)
             text = f"{shortened(preview.label)}: {label}" if len(previews) > 1 else label
@@ -146,8 +145,7 @@ def _draw_panel(panel: Axes, name: str, previews: Sequence[Preview], span: tuple
         _shade(panel, name, previews[0], span)
     handles = []
     for number, preview in enumerate(previews):
-        columns = preview.trace.values.get(name) or constant_columns(preview, name)
-        curves = alike_groups(columns, preview.trace.groups.get(name, ()))
+        curves = alike_groups(preview.columns(name), preview.trace.groups.get(name, ()))
         for color, (label, column) in enumerate(curves):
             ink = LINES[(color if len(curves) > 1 else number) % len(LINES)]
             _draw_curve(panel, preview, column, ink, number if len(previews) > 1 else None)
@@ -188,8 +186,7 @@ def _draw_curve(panel: Axes, preview: Preview, column: Sequence[float], ink: str
 
 
 def _shade(panel: Axes, name: str, preview: Preview, span: tuple[int, int]) -> None:
-    windows = [window for window in preview.windows if window.key == name and window.begin is not None]
-    for index, window in enumerate(windows):
+    for index, window in enumerate(drawn_windows(preview, name)):
         begin, end = bounds_of(window, preview)
         panel.axvspan(begin, end, color=TINTS[index % len(TINTS)], alpha=0.4, linewidth=0)
         for place in (begin, end):

@@ -34,8 +34,8 @@ def check_positive(name: str, value: object) -> None:
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Check that *value* is one of *choices*."""
     if value not in choices:
-        shown = ", ".join(f'"{each}"' for each in choices)
-        raise ValueError(f"`{name}` must be one of {shown}, but is {value!r} instead.")
+        *others, last = (f'"{each}"' for each in choices)
+        raise ValueError(f"`{name}` must be {', '.join(others)} or {last}, but is {value!r} instead.")
 
 
 def check_flag(name: str, value: object) -> None:

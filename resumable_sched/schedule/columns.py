@@ -220,8 +220,6 @@ def _parts(layer: Layer, ticks: Sequence[int]) -> tuple[int, int, Sequence[int]]
 
 def _maps(layer: Layer, local: Sequence[int], group: int) -> tuple[Sequence[float], Sequence[float]]:
     """Give scales and offsets; ticks that repeat, as an epoch's do, are computed once."""
-    if not local or layer.clock.fold is not None:
-        return (), ()
     base = layer.base[group]
     distinct = local if isinstance(local, range) else sorted(set(local))
     scales, offsets = layer.schedule.maps(distinct, base)

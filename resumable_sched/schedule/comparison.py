@@ -15,7 +15,7 @@ from resumable_sched.schedule.state import encode_float
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["REMEDY", "OnMismatch", "check_policy", "differing_fields", "equal", "plain_value", "refuse"]
+__all__ = ["REMEDY", "OnMismatch", "check_policy", "differing_fields", "equal", "mismatch", "plain_value"]
 
 OnMismatch = Literal["error", "keep", "adopt"]
 
@@ -93,6 +93,6 @@ def differing_fields(label: str, saved: Mapping[str, Any], new: Mapping[str, Any
     return lines
 
 
-def refuse(lines: Sequence[str], remedy: str = REMEDY) -> ScheduleMismatchError:
+def mismatch(lines: Sequence[str], remedy: str = REMEDY) -> ScheduleMismatchError:
     """Build the error that lists all differences."""
     return ScheduleMismatchError("\n".join([*lines, remedy]), lines)

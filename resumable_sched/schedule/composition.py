@@ -8,11 +8,11 @@ parameter is a *chain*, one float for each group that every tick advances.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING
 
 from resumable_sched.schedule.amendments import Amendment, amend_all
 from resumable_sched.schedule.layer import Layer
+from resumable_sched.schedule.selection import disjoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -274,9 +274,8 @@ def needs_chain(layers: Sequence[Layer]) -> bool:
 
 
 def _may_overlap(one: Layer, other: Layer) -> bool:
-    chosen = [one.acts_on, other.acts_on]
-    if None not in chosen and not any(map(operator.and_, *chosen)):  # type: ignore[arg-type]
-        return False  # they act on different param groups
+    if disjoint(one.acts_on, other.acts_on):
+        return False
     first, second = one.schedule, other.schedule
     if first.clock_unit != second.clock_unit:
         return True  # how many iterations an epoch has is only known afterwards

@@ -107,12 +107,12 @@ def schedule_of(optimizer: HasParamGroups, config: Mapping[str, Any], lines: Seq
     """
     known: Any = _KNOWN.get(str(config.get("type")))
     if known is None:
-        raise comparison.refuse(
+        raise comparison.mismatch(
             lines, f"The saved schedule cannot be kept: there is no class {config.get('type')!r} here."
         )
     scheduler = object.__new__(known)
     if set(_names(known)) - _ONLY_IF_GIVEN != config.keys() - {"type"} - _ONLY_IF_GIVEN:
-        raise comparison.refuse(lines, f"The saved schedule cannot be kept: {known.__name__} has other fields now.")
+        raise comparison.mismatch(lines, f"The saved schedule cannot be kept: {known.__name__} has other fields now.")
     settings = {name: value for name, value in config.items() if name != "type"}
     if settings["end"] == LENGTH_OF_TRAINING:
         settings["end"] = FOREVER
@@ -130,5 +130,5 @@ def take_configuration(scheduler: Reconfigurable, config: Mapping[str, Any], lin
     """
     restored = schedule_of(scheduler.optimizer, config, lines)
     if type(restored) is not type(scheduler) or restored.param_name != scheduler.param_name:
-        raise comparison.refuse(lines, "It cannot be kept, because the schedule is of another class or parameter.")
+        raise comparison.mismatch(lines, "It cannot be kept, because the schedule is of another class or parameter.")
     scheduler.take_settings(restored)

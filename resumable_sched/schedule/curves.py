@@ -140,7 +140,7 @@ def multi_step(t: int, milestones: Sequence[int], gamma: float) -> float:
     return power(gamma, bisect_right(milestones, t))
 
 
-def cosine(t: int, period: int) -> float:
+def cosine(t: float, period: float) -> float:
     """Follow a cosine from 1 at 0 to 0 at *period*, ``(1 + cos(pi * t / period)) / 2``; it goes on to oscillate.
 
     Source: SGDR (Loshchilov and Hutter, 2017), https://arxiv.org/abs/1608.03983.

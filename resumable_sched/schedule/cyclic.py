@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from resumable_sched.schedule import shapes
+from resumable_sched.schedule import curves, shapes
 from resumable_sched.schedule.arguments import check_choice, check_flag, check_number, check_positive, whole
 from resumable_sched.schedule.curves import Affine, power
 from resumable_sched.schedule.importable import ImportedFunction, function_argument
@@ -161,7 +161,7 @@ class CosineAnnealingWarmRestartsParamScheduler(ParamScheduler):
         if not single or not isinstance(length, int):
             return super().maps(ticks, base)
         inside = ticks[: bisect_left(ticks, length)]
-        shares = shapes.cosine_shares(inside, length)
+        shares = curves.cosines(inside, length)
         return _maps(shares, len(ticks), self.eta_min, self.eta_min_ratio)
 
 

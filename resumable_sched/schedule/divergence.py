@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from resumable_sched.schedule.description import Description
+    from resumable_sched.schedule.layer import Unit
     from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.lengths import Lengths
-    from resumable_sched.schedule.state import GroupState, Position, SchedulerState
+    from resumable_sched.schedule.state import GroupState, LoneState, Position
     from resumable_sched.schedule.targets import HasParamGroups
     from resumable_sched.schedule.timeline import ParameterKey
     from resumable_sched.schedule.trace import Trace
@@ -62,7 +63,7 @@ def first_difference(
         return ""  # the saved schedule cannot be built here; the error that lists the fields is enough
     units = {scheduler.clock_unit for _, scheduler in [*before, *schedulers]}
     epoch_length = lengths.epoch_length or _epoch_length(saved.position)
-    unit = "iteration"
+    unit: Unit = "iteration"
     if epoch_length is None and "epoch" in units:
         if units != {"epoch"}:
             return ""
@@ -71,14 +72,14 @@ def first_difference(
     if ("sample" in units and sizes[0] is None) or ("token" in units and sizes[1] is None):
         return ""
     chained = any(each.chain is not None for timeline in (old, new) for each in timeline.compositions.values())
-    end = lengths.of_training("epoch" if unit == "epoch" else "iteration") or saved.position.iteration + _MARGIN
+    end = lengths.of_training(unit) or saved.position.iteration + _MARGIN
     rows = range(min(end, _MOST_OF_A_CHAIN if chained else _MOST))
     forecast = Forecast(Counters(), cadence, epoch_length, sizes[0], sizes[1])
     return _sentence(old, new, rows, forecast, unit)
 
 
 def first_difference_alone(
-    saved: SchedulerState, scheduler: Description, optimizer: HasParamGroups, base: list[float]
+    saved: LoneState, scheduler: Description, optimizer: HasParamGroups, base: list[float]
 ) -> str:
     """Say the same of a schedule that is stepped by itself, as if there were no other on its hyper-parameter.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable_sched.schedule import resumption
 from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
-from resumable_sched.schedule.comparison import refuse
+from resumable_sched.schedule.comparison import mismatch
 from resumable_sched.schedule.composition import Composition, needs_chain
 from resumable_sched.schedule.configuration import take_configuration
 from resumable_sched.schedule.divergence import first_difference
@@ -38,7 +38,7 @@ class Driver:
         optimizers: The optimizers by name.
         schedulers: The schedules, each with the name of its optimizer.
         lengths: How long training is.
-        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is.
 
     Attributes:
         optimizers: The optimizers by name.
@@ -46,7 +46,7 @@ class Driver:
         built: How long training was to be when it was started.
         lengths: How long training is.
         epoch_limit: After how many iterations an epoch must end.
-        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is.
         timeline: The position and all compositions.
         ledgers: Who writes.
         ahead: The values of the next iterations, if they are computed already.
@@ -317,7 +317,7 @@ class Driver:
                 self._set_lengths(lengths)
         except ValueError as error:
             text = f"They do not fit into a training of the length that was saved: {error}"
-            raise refuse([], text) from error
+            raise mismatch([], text) from error
         finally:
             self._set_lengths(present)
 

@@ -14,8 +14,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from resumable_sched.schedule import curves
-from resumable_sched.schedule.arguments import check_flag, check_number, sequence, whole
+from resumable_sched.schedule.arguments import check_choice, check_flag, check_number, sequence, whole
 from resumable_sched.schedule.curves import IDENTITY, Affine, towards
+from resumable_sched.schedule.per_group import check_count, check_values, value_of
 from resumable_sched.schedule.scheduler import DURATION, RATE, ParamScheduler
 
 if TYPE_CHECKING:
@@ -320,13 +321,7 @@ class OneCycleParamScheduler(ParamScheduler):
 
     def validate(self) -> None:
         """Check the peaks, the length and the shares."""
-        if isinstance(self.eta_max, int | float):
-            check_number("eta_max", self.eta_max)
-        else:
-            self._set("eta_max", sequence("eta_max", self.eta_max))
-            for each in self.eta_max:
-                check_number("eta_max", each)
-            self.split_base([0.0] * len(self.optimizer.param_groups))
+        self._set("eta_max", check_values("eta_max", self.eta_max, len(self.optimizer.param_groups)))
         if self.total_steps is not None:
             self._set("total_steps", whole("total_steps", self.total_steps, minimum=1))
         elif self._window_is_given():
@@ -334,8 +329,7 @@ class OneCycleParamScheduler(ParamScheduler):
         if not isinstance(self.pct_start, float) or not 0.0 <= self.pct_start <= 1.0:
             raise ValueError(f"`pct_start` must be a float between 0 and 1, but is {self.pct_start!r} instead.")
         check_flag("three_phase", self.three_phase)
-        if self.anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f'`anneal_strategy` must be "cos" or "linear", but is {self.anneal_strategy!r} instead.')
+        check_choice("anneal_strategy", self.anneal_strategy, ("cos", "linear"))
         for name in ("div_factor", "final_div_factor"):
             check_number(name, getattr(self, name))
             if getattr(self, name) == 0:
@@ -343,13 +337,8 @@ class OneCycleParamScheduler(ParamScheduler):
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
         """Give the peaks as the own base, and the first values as that of later schedules."""
-        peaks = (
-            [float(self.eta_max)] * len(base) if isinstance(self.eta_max, int | float) else [*map(float, self.eta_max)]
-        )
-        if len(peaks) != len(base):
-            raise ValueError(
-                f"`eta_max` must have a value for each of {len(base)} param groups, but is {self.eta_max!r} instead."
-            )
+        check_count("eta_max", self.eta_max, len(base))
+        peaks = [float(value_of(self.eta_max, group)) for group in range(len(base))]
         return peaks, [peak / self.div_factor for peak in peaks]
 
     def at(self, t: int, base: float) -> Affine:

@@ -24,7 +24,7 @@ class Forecast:
 
     Attributes:
         counters: Where training is.
-        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is.
         epoch_length: Iterations of an epoch; None if no epoch ends.
         samples: Samples of an update; None if nobody says.
         tokens: Tokens of an update; None if nobody says.

@@ -71,7 +71,7 @@ class SchedulerGroup:
         max_iters: Iterations of the training; the same for schedules by iteration.
         max_samples: Samples of the training; the same for schedules by sample.
         max_tokens: Tokens of the training; the same for schedules by token.
-        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is, such as
+        cadence: For an optimizer that is not updated in every iteration, every how many it is, such as
             ``{"generator": 5}``. Its schedules by iteration count its own updates.
         agree: Makes one of the metrics of all ranks, such as `resumable_sched.distributed.mean_over_ranks`; for
             plateau schedules whose metrics the loop does not reduce over the ranks itself.
@@ -348,7 +348,7 @@ class SchedulerGroup:
 
     @property
     def cadence(self) -> dict[str, int]:
-        """Give in every how manieth iteration an optimizer is updated; only for those that are not in every one."""
+        """Give every how many iterations an optimizer is updated; only for those that are not in every one."""
         return dict(self._driver.cadence)
 
     @property

@@ -101,7 +101,7 @@ class Layer:
         return self._clock
 
     def catch_up(self, ticks: int, opening: Callable[[Layer], tuple[int, int, int]]) -> None:
-        """Move the clock by *ticks* of an epoch, and open the window if that is inside; for a `Follower`."""
+        """Move the clock by *ticks*, all within one epoch, and open the window if that is inside; for a `Follower`."""
         clock, begin = self._clock, self.schedule.begin
         before = clock.tick
         clock.tick += ticks

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.layer import Layer
     from resumable_sched.schedule.targets import HasParamGroups
 
-__all__ = ["Ledger", "ledger_of", "ledgers_of", "saved_base"]
+__all__ = ["Ledger", "ledger_of", "ledgers_of", "saved_base_holds"]
 
 _MOST_IN_A_ROW: Final = 3
 """Foreign changes in consecutive steps that are taken for somebody's intent; more are another scheduler."""
@@ -322,7 +322,7 @@ class Ledger:
             self.adopt_groups()
 
 
-def saved_base(ledger: Ledger, saved: Sequence[float], current: Sequence[float]) -> list[bool]:
+def saved_base_holds(ledger: Ledger, saved: Sequence[float], current: Sequence[float]) -> list[bool]:
     """Tell for each param group whether the saved base holds although ours is another.
 
     That is so where ours is the value that the optimizer had when it was saved: it was loaded first, and what loaded

@@ -46,7 +46,7 @@ class Lengths(NamedTuple):
 
         Args:
             unit: The clock.
-            every: In every how manieth iteration the optimizer is updated whose updates are counted.
+            every: Every how many iterations the optimizer is updated whose updates are counted.
 
         >>> Lengths(epoch_length=100, max_epochs=12).of_training("iteration")
         1200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ from resumable_sched.schedule.families import CosineAnnealingParamScheduler
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.scheduler import DURATION
+from resumable_sched.schedule.selection import disjoint
 from resumable_sched.schedule.windows import Sizes, Window, windows_of
 
 if TYPE_CHECKING:
@@ -229,9 +229,7 @@ def _overlaps(placed: Sequence[_Placed], unit: str) -> Iterator[Finding]:
     for index, second in enumerate(placed):
         for first in placed[:index]:
             begin, end = max(first.begin, second.begin), min(first.end, second.end)
-            chosen = [each.window.scheduler.selection() for each in (first, second)]
-            apart = None not in chosen and not any(map(operator.and_, *chosen))  # type: ignore[arg-type]
-            if begin >= end or apart:
+            if begin >= end or disjoint(*(each.window.scheduler.selection() for each in (first, second))):
                 continue
             simple = first.window.scheduler.multiplicative and second.window.scheduler.multiplicative
             names = [type(each.window.scheduler).__name__ for each in (first, second)]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from resumable_sched.errors import StateFormatError
 from resumable_sched.schedule import comparison
 from resumable_sched.schedule.divergence import first_difference_alone
-from resumable_sched.schedule.ledger import saved_base
+from resumable_sched.schedule.ledger import saved_base_holds
 from resumable_sched.schedule.state import (
     VERSION,
-    SchedulerState,
+    LoneState,
     amendment_states,
     chain_state,
     decode_floats,
@@ -47,10 +47,10 @@ class Plan(NamedTuple):
     differs: bool
 
 
-def save(ledger: Ledger, layer: Layer, config: dict[str, Any]) -> SchedulerState:
+def save(ledger: Ledger, layer: Layer, config: dict[str, Any]) -> LoneState:
     """Give the state of the schedule of *layer*."""
     composition, clock = ledger.composition, layer.clock
-    return SchedulerState(
+    return LoneState(
         version=VERSION,
         kind="ParamScheduler",
         tick=clock.tick,
@@ -67,7 +67,7 @@ def save(ledger: Ledger, layer: Layer, config: dict[str, Any]) -> SchedulerState
 def compare(
     ledger: Ledger,
     layer: Layer,
-    saved: SchedulerState,
+    saved: LoneState,
     config: Mapping[str, Any],
     *,
     name: str,
@@ -88,8 +88,8 @@ def compare(
         raise StateFormatError(f"`state` of {name} must have as many `values` as `base`, but is inconsistent.")
     if len(base) != len(ours):
         lines.append(f"{name}: `{ledger.name}` had {len(base)} param groups when {when}, but has {len(ours)} now.")
-        raise comparison.refuse(lines, "The number of param groups must be the same.")
-    holds = saved_base(ledger, base, values)
+        raise comparison.mismatch(lines, "The number of param groups must be the same.")
+    holds = saved_base_holds(ledger, base, values)
     lines += [
         f"{name}: the initial `{ledger.name}` of param group {index} was {base[index]!r} when {when}, but is "
         f"{new!r} now."
@@ -99,12 +99,12 @@ def compare(
     if lines and policy == "error":
         schedule: Any = layer.schedule
         first = first_difference_alone(saved, schedule, ledger.optimizer, ours)
-        raise comparison.refuse(lines, "\n".join(filter(None, [first, comparison.REMEDY])))
+        raise comparison.mismatch(lines, "\n".join(filter(None, [first, comparison.REMEDY])))
     fold = layer.clock.fold
     if (saved.plateau is None) != (fold is None) or (
         saved.plateau is not None and len(saved.plateau.scales) != len(base)
     ):
-        raise comparison.refuse(
+        raise comparison.mismatch(
             lines, f"The metrics in the state do not fit {name}; build a schedule of the saved class."
         )
     if policy == "adopt":
@@ -112,7 +112,7 @@ def compare(
     return Plan(lines, base, restore_amendments(saved.amendments, len(base)), differs)
 
 
-def restore(ledger: Ledger, layer: Layer, saved: SchedulerState, plan: Plan) -> None:
+def restore(ledger: Ledger, layer: Layer, saved: LoneState, plan: Plan) -> None:
     """Set clock and values as *saved* says, and write them."""
     clock, composition = layer.clock, ledger.composition
     clock.tick, clock.guessed = saved.tick, False

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from resumable_sched.schedule.arguments import check_number, whole
+from resumable_sched.schedule.arguments import check_choice, check_number, whole
 from resumable_sched.schedule.clock import Clock, MetricFold
 from resumable_sched.schedule.curves import IDENTITY, Affine
 from resumable_sched.schedule.scheduler import ParamScheduler
@@ -78,10 +78,8 @@ class ReduceOnPlateauParamScheduler(ParamScheduler):
             raise ValueError(f"`by_epoch` of {type(self).__name__} must be True, but is False instead.")
         if not isinstance(self.monitor, str):
             raise TypeError(f"`monitor` must be the name of a metric, but is {self.monitor!r} instead.")
-        if self.rule not in ("less", "greater"):
-            raise ValueError(f'`rule` must be "less" or "greater", but is {self.rule!r} instead.')
-        if self.threshold_rule not in ("rel", "abs"):
-            raise ValueError(f'`threshold_rule` must be "rel" or "abs", but is {self.threshold_rule!r} instead.')
+        check_choice("rule", self.rule, ("less", "greater"))
+        check_choice("threshold_rule", self.threshold_rule, ("rel", "abs"))
         check_number("factor", self.factor)
         if self.factor >= 1.0:
             raise ValueError(f"`factor` must be less than 1, but is {self.factor!r} instead.")

@@ -61,6 +61,12 @@ class Preview:
     epoch_length: int | None = None
     position: int | None = None
 
+    def columns(self, name: str) -> Sequence[Sequence[float]]:
+        """Give, for each param group, the value of a hyper-parameter in each row, also of one that is not scheduled."""
+        if name in self.trace.values:
+            return self.trace.values[name]
+        return [[value] * len(self.trace.iterations) for value in self.constants.get(name, ())]
+
     def as_json(self) -> dict[str, Any]:
         """Give everything as what JSON can hold."""
         return {
@@ -261,7 +267,7 @@ def first_value_difference(one: Preview, other: Preview) -> ValueDifference | No
     rows = min(len(one.trace.iterations), len(other.trace.iterations))
     first: tuple[int, str, int, tuple[float | None, float | None]] | None = None
     for name in dict.fromkeys([*one.trace.values, *other.trace.values]):
-        columns = [_columns(each, name, rows) for each in (one, other)]
+        columns = [each.columns(name) for each in (one, other)]
         for group in range(max(map(len, columns))):
             pair = [each[group] if group < len(each) else None for each in columns]
             row = _first_row(pair[0], pair[1], rows if first is None else min(rows, first[0]))
@@ -271,12 +277,6 @@ def first_value_difference(one: Preview, other: Preview) -> ValueDifference | No
     if first is None:
         return None
     return ValueDifference(one.trace.iterations[first[0]], *first[1:])
-
-
-def _columns(preview: Preview, name: str, rows: int) -> Sequence[Sequence[float]]:
-    if name in preview.trace.values:
-        return preview.trace.values[name]
-    return [[value] * rows for value in preview.constants.get(name, ())]
 
 
 def _first_row(one: Sequence[float] | None, other: Sequence[float] | None, rows: int) -> int | None:

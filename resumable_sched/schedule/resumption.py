@@ -9,12 +9,12 @@ from resumable_sched.errors import ScheduleMismatchError, StateFormatError
 from resumable_sched.schedule import comparison
 from resumable_sched.schedule.clock import MetricFold
 from resumable_sched.schedule.configuration import schedule_of
-from resumable_sched.schedule.ledger import saved_base
+from resumable_sched.schedule.ledger import saved_base_holds
 from resumable_sched.schedule.selection import group_names
 from resumable_sched.schedule.state import (
+    MemberState,
     ParameterState,
     Position,
-    ScheduleState,
     amendment_states,
     chain_state,
     decode_floats,
@@ -88,7 +88,7 @@ class Plan:
     saved: GroupState
     replacements: list[tuple[str, ParamScheduler]] | None
     configurations: list[tuple[ParamScheduler, dict[str, Any]]]
-    memories: list[ScheduleState | None]
+    memories: list[MemberState | None]
     parameters: dict[ParameterKey, Parameter]
 
 
@@ -123,9 +123,9 @@ def parameter_state(key: ParameterKey, composition: Composition, optimizer: HasP
     )
 
 
-def schedule_state(optimizer: str, scheduler: ParamScheduler, composition: Composition) -> ScheduleState:
+def schedule_state(optimizer: str, scheduler: ParamScheduler, composition: Composition) -> MemberState:
     """Give what is saved of a schedule."""
-    return ScheduleState(
+    return MemberState(
         optimizer=optimizer,
         config=scheduler.known_configuration(),
         opened=saved_opening(composition, scheduler.layer),
@@ -154,7 +154,7 @@ def place_clock(
         clock.opened = opening(composition, layer, now if opened is None else opened)
 
 
-def restore_metrics(composition: Composition, layer: Layer, memory: ScheduleState | None) -> None:
+def restore_metrics(composition: Composition, layer: Layer, memory: MemberState | None) -> None:
     """Set what a plateau schedule has seen to what was saved of it, or to nothing."""
     if memory is not None and memory.plateau is not None:
         layer.clock.fold = restore_fold(memory.plateau)
@@ -198,10 +198,10 @@ def plan(
         if ledger is not None:
             parameters[each.optimizer, each.name] = _compare_base(each, ledger, when, policy, lines)
     if lines and policy == "error":
-        raise comparison.refuse(lines, "\n".join(filter(None, [first_difference(saved), comparison.REMEDY])))
+        raise comparison.mismatch(lines, "\n".join(filter(None, [first_difference(saved), comparison.REMEDY])))
     replacements: list[tuple[str, ParamScheduler]] | None = None
     configurations: list[tuple[ParamScheduler, dict[str, Any]]] = []
-    memories: list[ScheduleState | None] = list(saved.schedulers)
+    memories: list[MemberState | None] = list(saved.schedulers)
     if policy == "keep" and changed:
         kept = [_rebuild(each, optimizers, training_length, lines) for each in saved.schedulers]
         if structure:
@@ -245,7 +245,7 @@ def _compare_schedules(
     return same, lines
 
 
-def _describe(schedule: ScheduleState | None) -> str:
+def _describe(schedule: MemberState | None) -> str:
     return "absent" if schedule is None else _words(schedule.optimizer, schedule.config)
 
 
@@ -263,7 +263,7 @@ def _compare_base(
         lines.append(
             f"{saved.optimizer}: `{saved.name}` had {len(base)} param groups when {when}, but has {len(ours)} now."
         )
-        raise comparison.refuse(lines, _OTHER_GROUPS)
+        raise comparison.mismatch(lines, _OTHER_GROUPS)
     names = group_names(ledger.optimizer.param_groups) if saved.groups is not None else []
     if saved.groups is not None and any(names):
         lines += [
@@ -272,7 +272,7 @@ def _compare_base(
             if before != now
         ]
     if base != ours:
-        holds = saved_base(ledger, base, values)
+        holds = saved_base_holds(ledger, base, values)
         lines += [
             f"{saved.optimizer}: the initial `{saved.name}` of param group {index} was {base[index]!r} when {when}, "
             f"but is {new!r} now."
@@ -285,14 +285,14 @@ def _compare_base(
 
 
 def _rebuild(
-    saved: ScheduleState,
+    saved: MemberState,
     optimizers: Mapping[str, HasParamGroups],
     training_length: Callable[[ParamScheduler, str], int | None],
     lines: list[str],
 ) -> tuple[str, ParamScheduler]:
     """Build the saved schedule, without letting it act yet."""
     if saved.optimizer not in optimizers:
-        raise comparison.refuse(lines, f"It cannot be kept: there is no optimizer {saved.optimizer!r} any more.")
+        raise comparison.mismatch(lines, f"It cannot be kept: there is no optimizer {saved.optimizer!r} any more.")
     try:
         scheduler: ParamScheduler = schedule_of(optimizers[saved.optimizer], saved.config, lines)
         scheduler.check_training_length(training_length(scheduler, saved.optimizer))
@@ -300,14 +300,14 @@ def _rebuild(
     except (TypeError, KeyError, ValueError) as error:
         if isinstance(error, ScheduleMismatchError):
             raise
-        raise comparison.refuse(lines, f"It cannot be kept: {error}") from error
+        raise comparison.mismatch(lines, f"It cannot be kept: {error}") from error
     return saved.optimizer, scheduler
 
 
 def _kept(saved: ParameterState, optimizers: Mapping[str, HasParamGroups], lines: list[str]) -> Parameter:
     count = len(optimizers[saved.optimizer].param_groups)
     if count != len(saved.base):
-        raise comparison.refuse(lines, _OTHER_GROUPS)
+        raise comparison.mismatch(lines, _OTHER_GROUPS)
     return Parameter(decode_floats(saved.base), path(saved), restore_amendments(saved.amendments, count))
 
 

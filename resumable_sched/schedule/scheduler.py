@@ -16,7 +16,7 @@ from resumable_sched.schedule.conversion import DURATION, FOREVER, FUNCTION, POI
 from resumable_sched.schedule.description import Description
 from resumable_sched.schedule.layer import Layer
 from resumable_sched.schedule.ledger import Ledger, ledger_of
-from resumable_sched.schedule.state import SchedulerState, parse, plain
+from resumable_sched.schedule.state import LoneState, parse, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DURATION", "FOREVER", "FUNCTION", "POINTS", "RATE", "ParamScheduler"]
 
-_NOT_OF_TWIN: Final = frozenset({"optimizer", "_ledger", "_layer"})
+_OF_LEDGER: Final = frozenset({"_ledger", "_layer"})
+_NOT_OF_TWIN: Final = _OF_LEDGER | {"optimizer"}
 
 logger = logging.getLogger("resumable_sched")
 
@@ -233,11 +234,11 @@ class ParamScheduler(Description):
         if on_mismatch == "keep" and plan.differs:
             schedule_of(self.optimizer, saved.config, plan.lines)
 
-    def _plan(self, state: Mapping[str, Any], on_mismatch: str) -> tuple[SchedulerState, lone.Plan]:
+    def _plan(self, state: Mapping[str, Any], on_mismatch: str) -> tuple[LoneState, lone.Plan]:
         policy = comparison.check_policy(on_mismatch)
         ledger = self._lone_ledger("load_state_dict")
         name = type(self).__name__
-        saved = parse(state, SchedulerState, name)
+        saved = parse(state, LoneState, name)
         return saved, lone.compare(ledger, self.layer, saved, self.known_configuration(), name=name, policy=policy)
 
     # ------------------------------------------------------------------ copies
@@ -248,7 +249,7 @@ class ParamScheduler(Description):
         order = composition.opened_layers()
         if clock.opened is not None:
             clock.opened = (order.index(self.layer) + 1, 0, 0)
-        settings = {name: value for name, value in self.__dict__.items() if name not in ("_ledger", "_layer")}
+        settings = {name: value for name, value in self.__dict__.items() if name not in _OF_LEDGER}
         return {
             "settings": settings,
             "clock": clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 from resumable_sched.schedule.arguments import whole
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
-__all__ = ["GroupChoice", "chosen", "group_choice", "group_names"]
+__all__ = ["GroupChoice", "chosen", "disjoint", "group_choice", "group_names"]
 
 GroupChoice: TypeAlias = "int | str | Sequence[int | str] | Callable[[Mapping[str, Any]], bool] | None"
 
@@ -54,6 +55,11 @@ def group_choice(name: str, given: object, *, restored: bool) -> tuple[int | str
     if not members:
         raise ValueError(f"`{name}` must choose at least one param group, but is {given!r} instead. None chooses all.")
     return tuple(each if isinstance(each, str) else whole(name, each, minimum=0) for each in members)
+
+
+def disjoint(one: Sequence[bool] | None, other: Sequence[bool] | None) -> bool:
+    """Tell whether two choices, which :func:`chosen` gave, have no param group in common."""
+    return one is not None and other is not None and not any(map(operator.and_, one, other))
 
 
 def chosen(name: str, choice: object, groups: Sequence[Mapping[str, Any]]) -> list[bool] | None:

@@ -10,7 +10,7 @@ import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Literal
 
-from resumable_sched.schedule.curves import Affine
+from resumable_sched.schedule.curves import Affine, cosine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +20,6 @@ __all__ = [
     "Interpolation",
     "Rise",
     "cosine_share",
-    "cosine_shares",
     "cycle",
     "cycle_floor",
     "fall",
@@ -98,19 +97,7 @@ def cosine_share(t: float, length: float, k_decay: float = 1.0) -> float:
     >>> [round(cosine_share(t, 4), 12) for t in (0, 2, 4)], round(cosine_share(2, 4, 2.0), 6)
     ([1.0, 0.5, 0.0], 0.853553)
     """
-    if k_decay == 1:
-        return (1.0 + math.cos(math.pi * t / length)) / 2.0
-    return (1.0 + math.cos(math.pi * (t / length) ** k_decay)) / 2.0
-
-
-def cosine_shares(ticks: Iterable[int], length: int) -> list[float]:
-    """Give `cosine_share` at many *ticks*, to the last bit.
-
-    >>> cosine_shares(range(9), 8) == [cosine_share(t, 8) for t in range(9)]
-    True
-    """
-    cos, pi = math.cos, math.pi
-    return [(1.0 + cos(pi * t / length)) / 2.0 for t in ticks]
+    return cosine(t, length) if k_decay == 1 else (1.0 + math.cos(math.pi * (t / length) ** k_decay)) / 2.0
 
 
 def polynomial_share(t: float, length: float, power: float, k_decay: float = 1.0) -> float:

@@ -25,11 +25,11 @@ __all__ = [
     "ExtensionState",
     "GroupState",
     "LengthsState",
+    "LoneState",
+    "MemberState",
     "ParameterState",
     "PlateauState",
     "Position",
-    "ScheduleState",
-    "SchedulerState",
     "amendment_states",
     "chain_state",
     "decode_floats",
@@ -77,10 +77,20 @@ class AmendmentState(_Strict, omit_defaults=True):
     reason: str = ""
 
 
-class SchedulerState(_Strict, omit_defaults=True):
+class LoneState(_Strict, omit_defaults=True):
     """The state of one schedule that is stepped by itself, and of the hyper-parameter that it acts on.
 
-    For the values and the chain, see `ParameterState`.
+    Attributes:
+        version: Of the format.
+        kind: What it is a state of.
+        tick: Ticks of its clock since training began.
+        opened: The number of its opening, counted over all on its hyper-parameter; None before it.
+        plateau: What it has made of metrics; None where it takes none.
+        base: What the user gave, for each param group.
+        values: What the optimizer shows, for each param group.
+        config: The configuration, to be compared.
+        chain: What the schedules alone have made of the values, where that depends on the path and is amended.
+        amendments: What was changed beside the schedules.
     """
 
     version: int
@@ -96,7 +106,7 @@ class SchedulerState(_Strict, omit_defaults=True):
 
 
 class Position(_Strict, omit_defaults=True):
-    """How far training has come."""
+    """How far training has come; see `Counters`."""
 
     iteration: Count
     epoch: Count
@@ -109,8 +119,14 @@ class Position(_Strict, omit_defaults=True):
 class ParameterState(_Strict, omit_defaults=True):
     """One hyper-parameter of one optimizer.
 
-    The values are what the optimizer shows. Where these are amended and depend on the path, the chain is what the
-    schedules alone have made of it.
+    Attributes:
+        optimizer: The name of the optimizer.
+        name: The hyper-parameter.
+        base: What the user gave, for each param group.
+        values: What the optimizer shows, for each param group.
+        chain: What the schedules alone have made of the values, where that depends on the path and is amended.
+        amendments: What was changed beside the schedules.
+        groups: The name of each param group, where one has a name.
     """
 
     optimizer: str
@@ -133,14 +149,21 @@ class LengthsState(_Strict, omit_defaults=True):
 
 
 class ExtensionState(_Strict):
-    """How long training was to be when the program started it, and how long it was made since."""
+    """How long training was to be when the program started it (`built`), and how long it was made since (`now`)."""
 
     built: LengthsState
     now: LengthsState
 
 
-class ScheduleState(_Strict):
-    """One schedule of a group: its configuration, and what the position does not tell."""
+class MemberState(_Strict):
+    """One schedule of a group: its configuration, and what the position does not tell.
+
+    Attributes:
+        optimizer: The name of its optimizer.
+        config: The configuration, to be compared.
+        opened: The iteration at which its window opened, where the configuration does not tell it.
+        plateau: What it has made of metrics; None where it takes none.
+    """
 
     optimizer: str
     config: dict[str, Any]
@@ -149,13 +172,22 @@ class ScheduleState(_Strict):
 
 
 class GroupState(_Strict, omit_defaults=True):
-    """The state of a group."""
+    """The state of a group.
+
+    Attributes:
+        version: Of the format.
+        kind: What it is a state of.
+        position: How far training has come.
+        parameters: The hyper-parameters that are scheduled.
+        schedulers: The schedules, in list order.
+        extension: Where `SchedulerGroup.extend` was called, the lengths of training before and after.
+    """
 
     version: int
     kind: Literal["SchedulerGroup"]
     position: Position
     parameters: list[ParameterState]
-    schedulers: list[ScheduleState]
+    schedulers: list[MemberState]
     extension: ExtensionState | None = None
 
 
@@ -269,7 +301,7 @@ def chain_state(composition: Composition) -> list[Number] | None:
     return encode_floats(chain) if chain is not None and composition.amendments else None
 
 
-def path(state: ParameterState | SchedulerState) -> list[float]:
+def path(state: ParameterState | LoneState) -> list[float]:
     """Give from where a chain goes on."""
     return decode_floats(state.values if state.chain is None else state.chain)
 

@@ -88,7 +88,7 @@ class Timeline:
     Attributes:
         counters: The position.
         compositions: One for each hyper-parameter.
-        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is.
     """
 
     counters: Counters = field(default_factory=Counters)

@@ -23,7 +23,7 @@ class Sizes:
         epoch_length: Iterations of an epoch.
         samples: Samples of an update.
         tokens: Tokens of an update.
-        cadence: For an optimizer that is not updated in every iteration, in every how manieth it is.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is.
     """
 
     epoch_length: int | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resumable_sched.checkpoint import Retention, Storage
     from resumable_sched.training.run import Run, Update
 
-__all__ = ["CheckpointHook", "Hook", "ParamSchedulerHook", "PreemptionHook", "Recording", "TraceHook", "arranged"]
+__all__ = ["CheckpointHook", "FactWriter", "Hook", "ParamSchedulerHook", "PreemptionHook", "TraceHook", "arranged"]
 
 
 class Hook:
@@ -230,7 +230,7 @@ class PreemptionHook(Hook):
             raise SystemExit(EXIT_PREEMPTED)
 
 
-class Recording(Protocol):
+class FactWriter(Protocol):
     """Write down facts; a `resumable_sched.testing.Recorder` does."""
 
     def record(self, iteration: int, **facts: Any) -> None:  # noqa: ANN401 - anything that JSON can hold
@@ -253,7 +253,7 @@ class TraceHook(Hook):
         facts: What else to record of each update, from the runner: names and what JSON can hold.
     """
 
-    def __init__(self, recorder: Recording, facts: Callable[[Run], Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, recorder: FactWriter, facts: Callable[[Run], Mapping[str, Any]] | None = None) -> None:
         self._recorder = recorder
         self._facts = facts
         self._values: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from resumable_sched.schedule.config import build_schedulers
 from resumable_sched.training.batches import Batches, generators_of
 from resumable_sched.training.hooks import CheckpointHook, Hook, PreemptionHook, arranged
 from resumable_sched.training.run import Progress, Run
-from resumable_sched.training.updates import Updater, default_train_step
+from resumable_sched.training.updates import NoUpdate, Updater, default_train_step
 from resumable_sched.training.validation import Validation, default_val_step
 
 if TYPE_CHECKING:
@@ -267,10 +267,10 @@ class Runner(Run):
             hook.before_train_epoch(self)
         while not self._is_over():
             outcome = self._updater.update(self._batches, self._before_iter)
-            if outcome is False:
+            if outcome is NoUpdate.EPOCH_IS_OVER:
                 self._end_epoch()
                 return
-            if outcome is True:
+            if outcome is NoUpdate.SKIPPED:
                 self.progress.skipped_updates += 1
                 continue
             self.progress.validation_due = self._is_validation_due(by_epoch=False)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from resumable_sched.distributed import Ranks
 
-__all__ = ["Updater", "default_train_step"]
+__all__ = ["NoUpdate", "Updater", "default_train_step"]
 
 TOKENS = "tokens"
 
@@ -39,6 +40,13 @@ class _Part(NamedTuple):
     samples: int
     tokens: int
     counted: bool
+
+
+class NoUpdate(Enum):
+    """Say why there is no update."""
+
+    SKIPPED = "gradients were inf or nan"
+    EPOCH_IS_OVER = "there are no more batches"
 
 
 @final
@@ -74,7 +82,7 @@ class Updater:
         self._max_grad_norm = _norm(max_grad_norm)
         self._ranks = ranks
 
-    def update(self, batches: Batches, before: Callable[[], None]) -> Update | bool:
+    def update(self, batches: Batches, before: Callable[[], None]) -> Update | NoUpdate:
         """Take the next batches and make an update of them.
 
         Args:
@@ -82,7 +90,7 @@ class Updater:
             before: Called when there is a batch, before anything is done with it.
 
         Returns:
-            The update; True if it was skipped, because gradients were inf or nan; False if the epoch is over.
+            The update, or why there is none.
         """
         size = self._accumulate
         if batches.length is not None:
@@ -100,11 +108,11 @@ class Updater:
             last = batches.length is None or index == size - 1
             parts.append(self._backward(batch, size, exchange=last))
         if not parts:
-            return False
+            return NoUpdate.EPOCH_IS_OVER
         if len(parts) < size:
             self._enlarge_gradients(size / len(parts))
         if not self._optimize():
-            return True
+            return NoUpdate.SKIPPED
         samples, tokens = self._counts(parts)
         loss = torch.stack([part.loss for part in parts]).mean()
         return Update(loss, parts[-1].outputs, samples, tokens)

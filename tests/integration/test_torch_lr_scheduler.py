@@ -160,7 +160,7 @@ def test_what_makes_no_sense_is_refused_and_says_what_to_do() -> None:
     optimizer, group = build()
     with pytest.raises(ValueError, match=r"`epoch_length` of the group must be given.*count_epochs=False"):
         as_torch_lr_scheduler(group)
-    with pytest.raises(ValueError, match="`interval` must be one of 'iteration', 'epoch', 'validation'"):
+    with pytest.raises(ValueError, match='`interval` must be "iteration", "epoch" or "validation"'):
         as_torch_lr_scheduler(group, interval="step")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must have a plateau schedule"):
         as_torch_lr_scheduler(group, interval="validation")

@@ -327,7 +327,7 @@ TRIPLES: Any = [(1, 2, 3)]
     ("build", "message"),
     [
         (lambda it: CyclicLR(it, 0.1, 1.0, 0), "`step_size_up` must be at least 1, but is 0"),
-        (lambda it: CyclicLR(it, 0.1, 1.0, mode=SAW), '`mode` must be one of "triangular", "triangular2"'),
+        (lambda it: CyclicLR(it, 0.1, 1.0, mode=SAW), '`mode` must be "triangular", "triangular2" or "exp_range"'),
         (lambda it: CosineAnnealingWarmRestartsLR(it, 0), "`T_0` must be more than 0, but is 0"),
         (lambda it: CosineAnnealingWarmRestartsLR(it, 5, 0.5), "`T_mult` must be at least 1, but is 0.5"),
         (

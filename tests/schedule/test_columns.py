@@ -108,7 +108,7 @@ def test_steps_ahead_are_the_trace_and_the_state_whoever_looks(build: Any, looks
 
 @pytest.mark.parametrize("build", BUILDERS)
 def test_a_far_row_is_the_row_of_a_long_trace(build: Any) -> None:
-    """Rows in steps are every so-and-so-manieth row of all rows, from any position."""
+    """Rows in steps are some of all rows, at equal distances, from any position."""
     group = build(sgd(2), epoch_length=11)
     for _ in range(5):
         group.step()

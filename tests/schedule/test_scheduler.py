@@ -167,7 +167,7 @@ def test_a_unit_wins_over_by_epoch() -> None:
         (lambda: LinearLR(sgd(), start_factor=2), ValueError, "`start_factor` must be between 0 and 1, but is 2"),
         (lambda: LinearLR(sgd(), end_factor=-0.1), ValueError, "`end_factor` must be between 0 and 1"),
         (lambda: ConstantLR(sgd(), factor="1"), TypeError, "`factor` must be a number"),  # type: ignore[arg-type]
-        (lambda: LinearLR(sgd(), unit="batch"), ValueError, "`unit` must be one of"),  # type: ignore[arg-type]
+        (lambda: LinearLR(sgd(), unit="batch"), ValueError, '`unit` must be "epoch", "iteration", "sample" or "token"'),  # type: ignore[arg-type]
         (lambda: LinearLR(sgd(), by_epoch="no"), TypeError, "`by_epoch` must be"),  # type: ignore[arg-type]
         (lambda: LinearLR(sgd(), last_step=-2), ValueError, "`last_step` must be at least -1"),
         (lambda: LinearLR(sgd(), last_step=3), KeyError, "param 'initial_lr' is not specified"),
