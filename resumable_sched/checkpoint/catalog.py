@@ -33,7 +33,18 @@ if TYPE_CHECKING:
 
     from resumable_sched.checkpoint.storage import Storage
 
-__all__ = ["Checkpoint", "Problem", "describe", "examine", "has_later_notes", "quarantine", "record_metrics"]
+__all__ = [
+    "Checkpoint",
+    "Problem",
+    "describe",
+    "examine",
+    "facts",
+    "has_later_notes",
+    "metrics_of",
+    "plain_metrics",
+    "quarantine",
+    "record_metrics",
+]
 
 _log = logging.getLogger(__name__)
 _NOTES: Final = {

@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from resumable_sched.checkpoint.storage import Storage
 
 __all__ = [
+    "INCARNATIONS",
     "MANIFEST",
     "Folder",
     "Manifest",
     "Survey",
     "TensorRecord",
     "claim_of",
+    "claim_order",
     "load_manifest",
     "newest_claim",
+    "read_manifest",
     "save_manifest",
     "survey",
+    "wrong_files",
 ]
 
 MANIFEST: Final = "manifest.json"

@@ -21,7 +21,17 @@ from resumable_sched import errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FakeRanks", "Pending", "ProcessGroupRanks", "Ranks", "SingleProcess", "current_ranks", "shared_ranks"]
+__all__ = [
+    "FakeRanks",
+    "Pending",
+    "ProcessGroupRanks",
+    "Ranks",
+    "SingleProcess",
+    "current_ranks",
+    "from_rank_zero",
+    "gather",
+    "shared_ranks",
+]
 
 T = TypeVar("T")
 

@@ -10,7 +10,12 @@ from resumable_sched.schedule.importable import function_argument
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Planned", "recognise", "translate"]
+__all__ = [
+    "Planned",
+    "milestones_of",
+    "recognise",
+    "translate",
+]
 
 ParamGroups = list[dict[str, Any]]
 

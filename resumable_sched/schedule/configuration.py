@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
     from resumable_sched.schedule.targets import HasParamGroups
 
-__all__ = ["configuration_of", "register", "schedule_of", "take_configuration"]
+__all__ = [
+    "LENGTH_OF_TRAINING",
+    "configuration_of",
+    "register",
+    "schedule_of",
+    "take_configuration",
+]
 
 LENGTH_OF_TRAINING: Final = "length of training"
 _NOT_CONFIGURATION: Final = frozenset({"optimizer", "by_epoch", "last_step", "verbose"})

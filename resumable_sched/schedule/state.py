@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.composition import Composition
 
 __all__ = [
+    "VERSION",
     "AmendmentState",
     "ExtensionState",
     "GroupState",
