@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from resumable_sched.schedule.clock import Opening
+    from resumable_sched.schedule.columns import Values
     from resumable_sched.schedule.composition import Composition
     from resumable_sched.schedule.layer import Layer, Unit
     from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.targets import HasParamGroups
     from resumable_sched.schedule.timeline import ParameterKey, Timeline
-
-    Values = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 __all__ = ["LONGEST", "SHORTEST", "RunAhead"]
 
@@ -245,12 +244,8 @@ class RunAhead:
         after = position + 1
         if after > self.length:
             return False
-        for (
-            optimizer,
-            name,
-            row,
-            count,
-        ) in self._uniform:  # written out here: this is every step of nearly every training
+        # Written out here: this is every step of nearly every training.
+        for optimizer, name, row, count in self._uniform:
             groups = optimizer.param_groups
             if len(groups) != count:
                 return self._undo(position)

@@ -17,14 +17,16 @@ from resumable_sched.schedule.curves import Affine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from resumable_sched.schedule.clock import Opening
     from resumable_sched.schedule.composition import Composition
     from resumable_sched.schedule.layer import Layer, Unit
 
-    Values = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+__all__ = ["Values", "alike", "amend_columns", "chain_rows", "closed_columns"]
 
-__all__ = ["alike", "amend_columns", "chain_rows", "closed_columns"]
+Values: TypeAlias = "np.ndarray[tuple[int, int], np.dtype[np.float64]]"
+"""A row for each position, and a column for each param group that has values of its own."""
 
 _AT_ONCE: Final = 256
 """For how many positions of a chain the increments are computed ahead."""

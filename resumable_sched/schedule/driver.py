@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from resumable_sched.schedule import resumption
 from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
+from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.comparison import mismatch
 from resumable_sched.schedule.composition import Composition, needs_chain
 from resumable_sched.schedule.configuration import take_configuration
 from resumable_sched.schedule.divergence import first_difference
+from resumable_sched.schedule.forecast import Forecast
 from resumable_sched.schedule.ledger import Ledger, ledger_of, ledgers_of
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.state import VERSION, ExtensionState, GroupState, LengthsState, plain
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from resumable_sched.schedule.amendments import Amendment
     from resumable_sched.schedule.comparison import OnMismatch
+    from resumable_sched.schedule.layer import Layer, Unit
     from resumable_sched.schedule.scheduler import ParamScheduler
     from resumable_sched.schedule.targets import HasParamGroups
 
@@ -69,6 +72,9 @@ class Driver:
         self.built = self.lengths = lengths
         self.epoch_limit = _limit(lengths)
         self.cadence = cadence
+        self.timeline = Timeline(cadence=cadence)
+        self.ledgers: dict[ParameterKey, Ledger] = {}
+        self.units: set[Unit] = set()
         self.ahead: RunAhead | None = None
         self._stride = SHORTEST
         self._pause = self._paused = 0
@@ -147,6 +153,30 @@ class Driver:
                 iterations,
                 epochs,
             )
+
+    def forecast(
+        self,
+        epoch_length: int | None = None,
+        samples_per_iteration: int | None = None,
+        tokens_per_iteration: int | None = None,
+    ) -> Forecast:
+        """Assume how training goes on, from the present position; see `SchedulerGroup.trace`.
+
+        Raises:
+            ValueError: Nobody says how long an epoch is or how large an update, and schedules count those.
+        """
+        assumed = {
+            "epoch_length": self.lengths.epoch_length if epoch_length is None else epoch_length,
+            "samples_per_iteration": samples_per_iteration,
+            "tokens_per_iteration": tokens_per_iteration,
+        }
+        for (name, size), unit in zip(assumed.items(), ("epoch", "sample", "token"), strict=True):
+            if size is not None:
+                assumed[name] = whole(name, size, minimum=1 if unit == "epoch" else 0)
+            elif unit in self.units:
+                raise ValueError(f"`{name}` must be given where schedules count {unit}s, but is None instead.")
+        self.catch_up()
+        return Forecast(self.timeline.counters, self.cadence, *assumed.values())
 
     def end_run(self) -> None:
         """Stop running ahead; the next time go further if nothing has interrupted, and less far if something has."""
@@ -375,50 +405,53 @@ class Driver:
         self.ahead = None
         self.units = {scheduler.clock_unit for _, scheduler in self.schedulers}
         keyed = self.keyed()
-        ledgers = {key: ledger_of(self.optimizers[key[0]], key[1]) for key, _ in keyed}
-        idle = [
-            ledger
-            for name, optimizer in self.optimizers.items()
-            for parameter, ledger in ledgers_of(optimizer).items()
-            if (name, parameter) not in ledgers
-        ]
-        amendments = {}
-        for key, ledger in ledgers.items():
-            ledger.composition.release()  # whoever drove these schedules stops doing so
-            if not ledger.composition.layers:
-                ledger.begin()
-            elif (
-                ledger.owner is None
-            ):  # what was changed since the schedules were built is meant; a second group starts anew
-                ledger.check(0)
-                amendments[key] = ledger.composition.amendments
+        self.ledgers = {key: ledger_of(self.optimizers[key[0]], key[1]) for key, _ in keyed}
+        before = {key: ledger for key, ledger in self.ledgers.items() if _take_as_built(ledger)}
         changed = {
-            key for key, scheduler in keyed if scheduler.restart(ledgers[key], self.length_for(scheduler, key[0]))
+            key for key, scheduler in keyed if scheduler.restart(self.ledgers[key], self.length_for(scheduler, key[0]))
         }
-        self.ledgers: dict[ParameterKey, Ledger] = ledgers
-        for key, ledger in ledgers.items():
+        for key, ledger in self.ledgers.items():
             layers = [scheduler.layer for own, scheduler in keyed if own == key]
-            # What was checked above, and does not change, is written already.
-            written = (
-                key in amendments
-                and key not in changed
-                and layers == ledger.composition.layers
-                and all(layer.acts_on == layer.schedule.selection() for layer in layers)
-            )
-            if not written:
+            if key in before and key not in changed and _is_composed(ledger, layers):
+                _check_chain(key[1], ledger.composition)
+                ledger.record_base()  # the values are written already
+            else:
+                amendments = ledger.composition.amendments if key in before else []
                 ledger.composition = Composition(layers, ledger.composition.base)
-                ledger.composition.amendments = amendments.get(key, [])
-            _check_chain(key[1], ledger.composition)
+                ledger.composition.amendments = amendments
+                _check_chain(key[1], ledger.composition)
+                ledger.adopt_groups()
             ledger.owner = weakref.ref(self)
             self.timeline.compositions[key] = ledger.composition
-            if written:
-                ledger.record_base()
-            else:
-                ledger.adopt_groups()
-        for ledger in idle:  # what only a schedule that was replaced had moved goes back to its base
-            if ledger.composition.layers:
-                ledger.composition = Composition((), ledger.composition.base)
-                ledger.adopt_groups()
+        self._leave_the_others()
+
+    def _leave_the_others(self) -> None:
+        """Let what only a schedule that was replaced had moved go back to its base."""
+        for name, optimizer in self.optimizers.items():
+            for parameter, ledger in ledgers_of(optimizer).items():
+                if (name, parameter) not in self.ledgers and ledger.composition.layers:
+                    ledger.composition = Composition((), ledger.composition.base)
+                    ledger.adopt_groups()
+
+
+def _take_as_built(ledger: Ledger) -> bool:
+    """Stop whoever drives the schedules of *ledger*, and tell whether it shows them as they were built.
+
+    What was changed since is meant, and becomes an amendment; but a second group on the same schedules starts anew.
+    """
+    ledger.composition.release()
+    if not ledger.composition.layers:
+        ledger.begin()
+        return False
+    if ledger.owner is not None:
+        return False
+    ledger.check(0)
+    return True
+
+
+def _is_composed(ledger: Ledger, layers: Sequence[Layer]) -> bool:
+    """Tell whether *ledger* has *layers* in this order, each of which acts on the param groups that it chooses now."""
+    return layers == ledger.composition.layers and all(each.acts_on == each.schedule.selection() for each in layers)
 
 
 def _limit(lengths: Lengths) -> int:

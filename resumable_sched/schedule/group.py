@@ -12,18 +12,11 @@ from resumable_sched.schedule import comparison, resumption
 from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.changes import amendments_for, the_parameter
 from resumable_sched.schedule.driver import Driver
-from resumable_sched.schedule.forecast import Forecast
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.membership import assigned, check_arguments, check_new
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.selection import group_names
-from resumable_sched.schedule.state import (
-    GroupState,
-    encode_float,
-    encode_floats,
-    parse,
-    plain,
-)
+from resumable_sched.schedule.state import GroupState, encode_float, encode_floats, parse, plain
 from resumable_sched.schedule.trace import Trace, look_ahead, rows_from
 
 if TYPE_CHECKING:
@@ -407,23 +400,10 @@ class SchedulerGroup:
             ValueError: There are schedules by epoch, sample or token, and nobody says how long an epoch is or how large
                 an update; or the range falls, or begins before the present iteration.
         """
-        self._driver.check_ownership()
-        rows = rows_from(self.iteration, iterations)
-        sizes = {"samples_per_iteration": samples_per_iteration, "tokens_per_iteration": tokens_per_iteration}
-        for name, size in sizes.items():
-            if size is not None:
-                sizes[name] = whole(name, size, minimum=0)
-        length = self._driver.lengths.epoch_length
-        if epoch_length is not None:
-            length = whole("epoch_length", epoch_length, minimum=1)
-        needed = {"epoch": ("epoch_length", length), "sample": ("samples_per_iteration", samples_per_iteration)}
-        needed["token"] = ("tokens_per_iteration", tokens_per_iteration)
-        for unit, (name, known) in needed.items():
-            if known is None and unit in self._driver.units:
-                raise ValueError(f"`{name}` must be given where schedules count {unit}s, but is None instead.")
         driver = self._driver
-        driver.catch_up()
-        forecast = Forecast(driver.timeline.counters, driver.cadence, length, *sizes.values())
+        driver.check_ownership()
+        rows = rows_from(self.iteration, iterations)
+        forecast = driver.forecast(epoch_length, samples_per_iteration, tokens_per_iteration)
         names = {key: self._name(key) for key in driver.timeline.compositions}
         groups = {key: group_names(self._optimizers[key[0]].param_groups) for key in names}
         return look_ahead(driver.timeline, rows, forecast, names, groups)
