@@ -40,7 +40,7 @@ LATE = 10**7
 
 
 def cosine_share(t: int) -> float:
-    """Give the share of the base after *t* updates."""
+    """Return the share of the base after *t* updates."""
     return (1 + math.cos(math.pi * t / SPAN)) / 2
 
 
@@ -106,7 +106,7 @@ THREE: dict[str, Build] = {
 
 
 def state_of(built: Any) -> Any:  # noqa: ANN401 - of whichever library
-    """Give the state, of each schedule if there is a list."""
+    """Return the state, of each schedule if there is a list."""
     return [each.state_dict() for each in built] if isinstance(built, list) else built.state_dict()
 
 
@@ -120,7 +120,7 @@ def load(built: Any, state: Any) -> None:  # noqa: ANN401 - of whichever library
 
 
 def checkpoint(built: Any) -> bytes:  # noqa: ANN401 - of whichever library
-    """Give the bytes that go into a file."""
+    """Return the bytes that go into a file."""
     if isinstance(built, SchedulerGroup):
         return msgspec.json.encode(state_of(built))  # what the manifest of a checkpoint is written with
     file = io.BytesIO()

@@ -35,7 +35,7 @@ def adam(groups: int = 1, *, distinct: bool = False) -> torch.optim.Optimizer:
 
 
 def bases(groups: int, *, distinct: bool) -> list[float]:
-    """Give the learning rate of each param group."""
+    """Return the learning rate of each param group."""
     return [BASE * (1 + index / groups) if distinct else BASE for index in range(groups)]
 
 

@@ -34,7 +34,7 @@ _EXAMPLE = re.compile(
 
 
 def examples() -> Mapping[str, tuple[str, str]]:
-    """Give title and config of each example of the guide, by the name of its picture."""
+    """Return title and config of each example of the guide, by the name of its picture."""
     text = (DOCS / "guide.md").read_text(encoding="utf-8")
     return {picture: (title, config) for title, config, picture in _EXAMPLE.findall(text)}
 

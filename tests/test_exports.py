@@ -16,7 +16,7 @@ ROOT = Path(resumable_sched.__file__).parent
 
 
 def imports() -> Iterator[tuple[str, str, str]]:
-    """Give each name that a module of the package takes from another one: who takes, from which, what."""
+    """Return each name that a module of the package takes from another one: who takes, from which, what."""
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{ROOT.name}."):

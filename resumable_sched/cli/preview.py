@@ -130,7 +130,7 @@ def _import(module: str) -> None:
 def _settings(
     optimizer: str | None, lr: float | None, momentum: float | None, weight_decay: float | None
 ) -> dict[str, Any] | None:
-    """Give what the command line says of the optimizer."""
+    """Return what the command line says of the optimizer."""
     given = {
         "type": None if optimizer is None else _KNOWN[optimizer],
         "lr": lr,
@@ -161,7 +161,7 @@ def _multipliers(text: str) -> list[float] | dict[str, float]:
 
 
 def _labels(files: Sequence[Path]) -> list[str]:
-    """Give short names that differ."""
+    """Return short names that differ."""
     names = [file.name for file in files]
     return names if len(set(names)) == len(names) else [str(file) for file in files]
 
@@ -184,7 +184,7 @@ def _write(file: Path, previews: Sequence[Preview], difference: ValueDifference 
 
 
 def _table(previews: Sequence[Preview]) -> tuple[list[str], list[Sequence[float]]]:
-    """Give one table; the columns of a second config come after those of the first."""
+    """Return one table; the columns of a second config come after those of the first."""
     names, columns = previews[0].table()
     for other in previews[1:]:
         more, values = other.table()

@@ -16,7 +16,7 @@ __all__ = ["mean_over_ranks"]
 
 
 def mean_over_ranks(metrics: Mapping[str, float], ranks: Ranks | None = None) -> dict[str, float]:
-    """Give the mean of each metric over the ranks: the same number, to the last bit, on each of them. A collective.
+    """Return the mean of each metric over the ranks: the same number, to the last bit, on each of them. A collective.
 
     Ranks count alike. Where they have seen different numbers of samples, reduce the metrics before; what is equal on
     all ranks stays as it is.
@@ -41,7 +41,7 @@ def mean_over_ranks(metrics: Mapping[str, float], ranks: Ranks | None = None) ->
 
 
 def _mean(values: list[float]) -> float:
-    """Give the mean, and of equal numbers that number.
+    """Return the mean, and of equal numbers that number.
 
     >>> _mean([0.1, 0.1, 0.1]), _mean([0.5, 1.0])
     (0.1, 0.75)

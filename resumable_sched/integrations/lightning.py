@@ -55,7 +55,7 @@ class GroupCallback(Callback):  # type: ignore[misc, unused-ignore]  # Any where
 
 
 def _groups(trainer: Any) -> list[SchedulerGroup]:  # noqa: ANN401
-    """Give each group that the Trainer steps once."""
+    """Return each group that the Trainer steps once."""
     found = [
         each.scheduler.group for each in trainer.lr_scheduler_configs if isinstance(each.scheduler, GroupLRScheduler)
     ]

@@ -54,7 +54,7 @@ def register_in_mmengine() -> list[str]:
 
 
 def checkpoint_globals() -> list[Any]:
-    """Give what torch must be told before it loads a checkpoint of MMEngine's with ``weights_only=True``.
+    """Return what torch must be told before it loads a checkpoint of MMEngine's with ``weights_only=True``.
 
     That is torch's default since 2.6, and MMEngine 0.10.7 cannot resume without this::
 

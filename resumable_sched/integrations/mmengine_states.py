@@ -112,7 +112,7 @@ def _recognise(state: Any) -> str:  # noqa: ANN401 - that is the question
 
 
 def _fields(state: Mapping[str, Any], family: str, ours: ParamScheduler) -> dict[str, Any]:
-    """Give the fields of *ours* as *state* has them."""
+    """Return the fields of *ours* as *state* has them."""
     config = ours.configuration()
     fields = {key: state[key] for key in config if key in state}
     fields["unit"] = "epoch" if state["by_epoch"] else "iteration"

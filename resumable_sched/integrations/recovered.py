@@ -87,7 +87,7 @@ def recover(
 
 
 def by_optimizer(group: SchedulerGroup, given: Any, what: str) -> dict[str, Any]:  # noqa: ANN401 - as the peers store it
-    """Give what was given for each optimizer of *group* by its name.
+    """Return what was given for each optimizer of *group* by its name.
 
     Raises:
         ValueError: There are several optimizers, and *given* is no dict with their names.
@@ -258,7 +258,7 @@ def _rescale(
 
 
 def _same(saved: Any, now: Any) -> bool:  # noqa: ANN401 - JSON
-    """Tell whether two plain values are the same, but for rounding, and one for all being as good as a list of it."""
+    """Return whether two plain values are the same, but for rounding, and one for all being as good as a list of it."""
     if isinstance(saved, list) != isinstance(now, list):
         many, one = (saved, now) if isinstance(saved, list) else (now, saved)
         return bool(many) and all(_same(each, one) for each in many)

@@ -113,15 +113,15 @@ class GroupLRScheduler(LRScheduler):
                 group.step_epoch()
 
     def get_last_lr(self) -> list[float | torch.Tensor]:
-        """Give the present learning rate of each param group; a copy where it is a tensor."""
+        """Return the present learning rate of each param group; a copy where it is a tensor."""
         return [_copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Give the same as :meth:`get_last_lr`; a group looks ahead with `trace`."""
+        """Return the same as :meth:`get_last_lr`; a group looks ahead with `trace`."""
         return self.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the state of the group; plain JSON, which ``torch.load(weights_only=True)`` reads."""
+        """Return the state of the group; plain JSON, which ``torch.load(weights_only=True)`` reads."""
         return self.group.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ class GroupLRScheduler(LRScheduler):
     # ------------------------------------------------------------------ what frameworks read
     @property
     def last_epoch(self) -> int:
-        """Give the position: iterations where they are counted, else epochs."""
+        """Return the position: iterations where they are counted, else epochs."""
         return self.group.iteration if self.interval == "iteration" else self.group.epoch
 
     @last_epoch.setter
@@ -156,7 +156,7 @@ class GroupLRScheduler(LRScheduler):
 
     @property
     def base_lrs(self) -> list[float | torch.Tensor]:  # type: ignore[override]  # only the group sets it
-        """Give the initial learning rate of each param group."""
+        """Return the initial learning rate of each param group."""
         return [_copied(group.get("initial_lr", group["lr"])) for group in self.optimizer.param_groups]
 
     @property
@@ -188,7 +188,7 @@ class GroupLRScheduler(LRScheduler):
         self._watch()
 
     def _take_update(self) -> bool:
-        """Tell whether there was an update that has not been counted.
+        """Return whether there was an update that has not been counted.
 
         Raises:
             RuntimeError: None was ever seen.
@@ -207,7 +207,7 @@ class GroupLRScheduler(LRScheduler):
         return False
 
     def _epoch_is_over(self) -> bool:
-        """Tell whether an epoch is to be counted now; the group is asked, because training can be made longer."""
+        """Return whether an epoch is to be counted now; the group is asked, because training can be made longer."""
         length = self.group.lengths.epoch_length if self._counts_epochs else None
         return length is not None and self.group.iteration_in_epoch >= length
 
@@ -247,7 +247,7 @@ def as_torch_lr_scheduler(
     samples_per_iteration: int = 0,
     tokens_per_iteration: int = 0,
 ) -> GroupLRScheduler:
-    """Give an ``LRScheduler`` that drives *group*, for a framework or a loop that wants one.
+    """Return an ``LRScheduler`` that drives *group*, for a framework or a loop that wants one.
 
     Its state is the group's, whichever framework saves it. Several of one group, with different intervals, are one
     position: a framework that steps by iteration, by epoch and after a validation is given one for each.

@@ -101,11 +101,11 @@ class TorchRun(str):  # noqa: SLOT000 - it holds much, and is referred to weakly
 
     @property
     def key(self) -> str:
-        """Give all of the configuration as one string."""
+        """Return all of the configuration as one string."""
         return _key(self, self.attributes)
 
     def value(self, name: str, group: int, tick: int) -> float:
-        """Give the value of the hyper-parameter *name* of param group *group* at *tick*.
+        """Return the value of the hyper-parameter *name* of param group *group* at *tick*.
 
         Raises:
             RuntimeError: The scheduler moves another hyper-parameter too, or cannot be stepped so far.
@@ -116,7 +116,7 @@ class TorchRun(str):  # noqa: SLOT000 - it holds much, and is referred to weakly
         return series[tick]
 
     def state_at(self, tick: int) -> dict[str, Any]:
-        """Give the state dict of the scheduler at *tick*; costs a step for each tick."""
+        """Return the state dict of the scheduler at *tick*; costs a step for each tick."""
         twin = _private(self._start)
         with warnings.catch_warnings():
             _silence_torch()
@@ -206,7 +206,7 @@ class TorchParamScheduler(ParamScheduler):
         self._set("attributes", run.attributes)
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give bases that tell the groups apart."""
+        """Return bases that tell the groups apart."""
         return [GroupValue(value, group) for group, value in enumerate(base)], list(base)
 
     def at(self, t: int, base: float) -> Affine:
@@ -220,7 +220,7 @@ class TorchParamScheduler(ParamScheduler):
 
 
 def plain_attributes(owner: Any, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ANN401
-    """Give the configuration of a torch scheduler as plain JSON: its attributes, less the position.
+    """Return the configuration of a torch scheduler as plain JSON: its attributes, less the position.
 
     Args:
         owner: The scheduler.
@@ -266,7 +266,7 @@ def _private(scheduler: LRScheduler) -> LRScheduler:
 
 
 def _others(optimizer: Optimizer, names: Sequence[str]) -> set[tuple[int, str, Any]]:
-    """Give the numbers in the param groups that nobody has named."""
+    """Return the numbers in the param groups that nobody has named."""
     named = {*names, *(("betas",) if "momentum" in names else ())}
     return {
         (index, key, tuple(value) if isinstance(value, list) else value)

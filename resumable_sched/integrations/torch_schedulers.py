@@ -32,7 +32,7 @@ def from_torch(
     param_names: Sequence[str] | None = None,
     end: int | None = None,
 ) -> list[ParamScheduler]:
-    """Give the schedules that have the values of *scheduler*, for a `SchedulerGroup`; do not step it any more.
+    """Return the schedules that have the values of *scheduler*, for a `SchedulerGroup`; do not step it any more.
 
     Each of torch's classes becomes what ``docs/migration.md`` says, and its momentum a schedule of its own. What has no
     equivalent (a class of the user's, a ``SequentialLR`` whose parts do not simply follow each other, a function with
@@ -75,13 +75,13 @@ def _position(scheduler: LRScheduler) -> int:
 
 
 def _kind(scheduler: LRScheduler) -> str:
-    """Give the name of the class if it is one of torch's, and not derived from one."""
+    """Return the name of the class if it is one of torch's, and not derived from one."""
     kind = type(scheduler)
     return kind.__name__ if getattr(peer, kind.__name__, None) is kind else ""
 
 
 def _attributes(scheduler: LRScheduler) -> dict[str, Any]:
-    """Give what a state dict would hold, with functions, and the classes of parts."""
+    """Return what a state dict would hold, with functions, and the classes of parts."""
     found = dict(vars(scheduler))
     if "_schedulers" in found:
         found["_schedulers"] = [(_kind(each), _attributes(each)) for each in found["_schedulers"]]
@@ -118,7 +118,7 @@ def _run_beside(
 
 
 def _last_tick(scheduler: LRScheduler) -> int | None:
-    """Give the tick beyond which torch's own refuse to be stepped; None if there is none."""
+    """Return the tick beyond which torch's own refuse to be stepped; None if there is none."""
     if isinstance(scheduler, peer.OneCycleLR):
         return scheduler.total_steps
     parts: Sequence[LRScheduler] = getattr(scheduler, "_schedulers", ())
@@ -129,5 +129,5 @@ def _last_tick(scheduler: LRScheduler) -> int | None:
 
 
 def _cycles(scheduler: Any) -> bool:  # noqa: ANN401 - whatever is among the parts
-    """Tell whether the scheduler or one of its parts moves the momentum, as torch's CyclicLR and OneCycleLR do."""
+    """Return whether the scheduler or one of its parts moves the momentum, as torch's CyclicLR and OneCycleLR do."""
     return bool(getattr(scheduler, "cycle_momentum", False)) or any(map(_cycles, getattr(scheduler, "_schedulers", ())))

@@ -132,7 +132,7 @@ def _compare(group: SchedulerGroup, planned: Planned, ours: ParamScheduler | Non
 
 
 def _unit(group: SchedulerGroup, ours: Sequence[ParamScheduler]) -> Unit | None:
-    """Give what the state's position counts: what the schedule counts that it belongs to; None if that is not clear."""
+    """Return what the state's position counts: what the schedule counts that it belongs to; None if that is unclear."""
     if ours:
         return ours[0].clock_unit
     units = {each.clock_unit for each in group.schedulers}
@@ -140,14 +140,14 @@ def _unit(group: SchedulerGroup, ours: Sequence[ParamScheduler]) -> Unit | None:
 
 
 def _ticks(state: Mapping[str, Any]) -> list[int]:
-    """Give the position; torch's ChainedScheduler has none of its own."""
+    """Return the position; torch's ChainedScheduler has none of its own."""
     if "last_epoch" in state:
         return [int(state["last_epoch"])]
     return [tick for each in state["_schedulers"] for tick in _ticks(each)]
 
 
 def _base(state: Mapping[str, Any]) -> Sequence[Any]:
-    """Give the initial learning rates; torch's SequentialLR has none of its own."""
+    """Return the initial learning rates; torch's SequentialLR has none of its own."""
     if "base_lrs" in state:
         found: Sequence[Any] = state["base_lrs"]
         return found

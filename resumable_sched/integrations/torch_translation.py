@@ -52,7 +52,7 @@ class Planned(NamedTuple):
 
     @property
     def class_name(self) -> str:
-        """Give the name of the class.
+        """Return the name of the class.
 
         >>> Planned("Step", "lr", {}).class_name, Planned("Cyclic", "momentum", {}).class_name
         ('StepLR', 'CyclicMomentum')
@@ -61,7 +61,7 @@ class Planned(NamedTuple):
 
 
 def recognise(state: Mapping[str, Any]) -> str:
-    """Give the torch class that a state dict comes from, by its keys; "" if it is none of them.
+    """Return the torch class that a state dict comes from, by its keys; "" if it is none of them.
 
     A ``MultiplicativeLR`` has the keys of a ``LambdaLR``, and is called that.
 
@@ -113,7 +113,7 @@ def translate(
 
 
 def milestones_of(counts: Mapping[Any, int]) -> list[int]:
-    """Give the milestones in order, from how often each of them is there.
+    """Return the milestones in order, from how often each of them is there.
 
     >>> milestones_of({"11": 1, "8": 2})  # after JSON, keys are strings
     [8, 8, 11]
@@ -204,7 +204,7 @@ def _one_cycle(attributes: Mapping[str, Any], groups: ParamGroups | None, begin:
 
 
 def _peaks(groups: ParamGroups, name: str) -> dict[str, Any] | None:
-    """Give peak and divisors as torch has left them in the param groups; None if the divisors differ by group."""
+    """Return peak and divisors as torch has left them in the param groups; None if the divisors differ by group."""
     if name == "lr":
         keys = [(group["initial_lr"], group["max_lr"], group["min_lr"]) for group in groups]
     else:  # the momentum goes down where the learning rate goes up, and comes back
@@ -303,12 +303,12 @@ def _numbers(values: Sequence[Any]) -> list[float]:
 
 
 def _collapse(values: list[float]) -> float | list[float]:
-    """Give one number for all where they are the same."""
+    """Return one number for all where they are the same."""
     return values[0] if len(set(values)) == 1 else values
 
 
 def _whole(value: float) -> int | None:
-    """Give the integer that *value* is but for rounding.
+    """Return the integer that *value* is but for rounding.
 
     >>> _whole(30.000000000000004), _whole(2.5)
     (30, None)
@@ -317,7 +317,7 @@ def _whole(value: float) -> int | None:
 
 
 def _simplest(value: float, same: Callable[[float], bool]) -> float:
-    """Give the number with the fewest digits that does what *value* does.
+    """Return the number with the fewest digits that does what *value* does.
 
     >>> _simplest(0.30000000000000004, lambda share: share * 100.0 - 1.0 == 29.0)
     0.3
@@ -326,7 +326,7 @@ def _simplest(value: float, same: Callable[[float], bool]) -> float:
 
 
 def _quotient(one: float, other: float) -> float:
-    """Give the simplest number that *one* is divided by to give *other*.
+    """Return the simplest number that *one* is divided by to give *other*.
 
     >>> _quotient(0.3, 0.3 / 25.0)
     25.0

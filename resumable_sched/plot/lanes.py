@@ -16,19 +16,19 @@ __all__ = ["alike_groups", "amendments_of", "bounds_of", "drawn_windows", "gaps_
 
 
 def bounds_of(window: Window, preview: Preview) -> tuple[int, int]:
-    """Give the part of a window that is in the picture."""
+    """Return the part of a window that is in the picture."""
     first, last = preview.trace.iterations.start, preview.trace.iterations.stop
     begin = min(max(window.begin or 0, first), last)
     return begin, last if window.end is None else min(max(window.end, begin), last)
 
 
 def drawn_windows(preview: Preview, name: str) -> list[Window]:
-    """Give the windows of a hyper-parameter that have a place in the picture."""
+    """Return the windows of a hyper-parameter that have a place in the picture."""
     return [window for window in preview.windows if window.key == name and window.begin is not None]
 
 
 def gaps_of(preview: Preview, name: str) -> list[tuple[int, int]]:
-    """Give where between two windows of a hyper-parameter none is open."""
+    """Return where between two windows of a hyper-parameter none is open."""
     bounds = sorted(bounds_of(window, preview) for window in drawn_windows(preview, name))
     gaps, covered = [], bounds[0][1] if bounds else 0
     for begin, end in bounds:
@@ -41,7 +41,7 @@ def gaps_of(preview: Preview, name: str) -> list[tuple[int, int]]:
 def alike_groups(
     columns: Sequence[Sequence[float]], names: Sequence[str | None] = ()
 ) -> list[tuple[str, Sequence[float]]]:
-    """Give each different column once, with the param groups that it is of.
+    """Return each different column once, with the param groups that it is of.
 
     >>> columns = [[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]
     >>> [label for label, _ in alike_groups(columns)]
@@ -83,7 +83,7 @@ def shortened(text: str, most: int = _MOST_LETTERS) -> str:
 
 
 def amendments_of(preview: Preview, name: str) -> list[tuple[int, str]]:
-    """Give where a hyper-parameter was amended and how, each change once for all param groups that it is of."""
+    """Return where a hyper-parameter was amended and how, each change once for all param groups that it is of."""
     members: dict[tuple[int, str], list[int]] = {}
     for each in preview.trace.amendments.get(name, ()):
         members.setdefault((each.iteration, shortened(each.label, 2 * _MOST_LETTERS)), []).append(each.group)

@@ -29,7 +29,7 @@ def preview_of(
     groups: Sequence[float] | Mapping[str, float],
     past: Recording | Trace | None,
 ) -> Preview:
-    """Give what there is to see of a group, a trace, a config or its file."""
+    """Return what there is to see of a group, a trace, a config or its file."""
     if isinstance(source, Preview):
         return source
     if isinstance(source, Trace):
@@ -59,7 +59,7 @@ def preview_of(
 
 
 def trace_of(recording: Recording) -> Trace:
-    """Give the values that a recording has, of the last time that each iteration was done.
+    """Return the values that a recording has, of the last time that each iteration was done.
 
     A line of a recording tells of a completed update, a row of a trace of the one that comes. A recording does not
     know epochs: all are 0.

@@ -30,7 +30,7 @@ _NICE: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 def plot_in_terminal(previews: Sequence[Preview], width: int, height: int) -> list[Text]:
-    """Give the lines of a plot of one preview, or of two on top of each other.
+    """Return the lines of a plot of one preview, or of two on top of each other.
 
     Args:
         previews: One or two.
@@ -104,7 +104,7 @@ def _panel(previews: Sequence[Preview], name: str, area: int, rows: int, span: t
 
 
 def _value_ticks(low: float, high: float) -> list[float]:
-    """Give round numbers that enclose the values; 0 is one of them if it is near.
+    """Return round numbers that enclose the values; 0 is one of them if it is near.
 
     >>> _value_ticks(1e-4, 0.1), _value_ticks(0.85, 0.9), _value_ticks(0.5, 0.5)
     ([0.0, 0.05, 0.1], [0.84, 0.86, 0.88, 0.9], [0.0, 0.5, 1.0])
@@ -157,7 +157,7 @@ def _cell(iteration: float, span: tuple[int, int], area: int) -> int:
 
 
 def _lanes(previews: Sequence[Preview], name: str, area: int, span: tuple[int, int]) -> list[Text]:
-    """Give a line for each window, as long as the window is open, with its name in it or beside it."""
+    """Return a line for each window, as long as the window is open, with its name in it or beside it."""
     lanes = []
     for number, preview in enumerate(previews):
         for window in drawn_windows(preview, name):
@@ -205,7 +205,7 @@ def _margin(edge: str, rest: str, label: str = "") -> Text:
 
 
 def _axis(epoch_length: int | None, span: tuple[int, int], area: int) -> list[Text]:
-    """Give the line of iterations, and the one of epochs where these are known."""
+    """Return the line of iterations, and the one of epochs where these are known."""
     lines = [_ticks("iteration", [(place, _number(place)) for place in _nice(*span, 6)], span, area)]
     if epoch_length is not None and span[1] > epoch_length:
         epochs = _nice(span[0] / epoch_length, span[1] / epoch_length, 12)
@@ -228,7 +228,7 @@ def _ticks(title: str, places: Sequence[tuple[float, str]], span: tuple[int, int
 
 
 def _nice(first: float, last: float, most: int) -> list[float]:
-    """Give round numbers from *first* to *last*, about *most* of them.
+    """Return round numbers from *first* to *last*, about *most* of them.
 
     >>> _nice(0, 1200, 6)
     [0.0, 200.0, 400.0, 600.0, 800.0, 1000.0, 1200.0]
@@ -239,7 +239,7 @@ def _nice(first: float, last: float, most: int) -> list[float]:
 
 
 def _step(least: float) -> float:
-    """Give the first round number from *least* on."""
+    """Return the first round number from *least* on."""
     power = 10.0 ** math.floor(math.log10(least)) if least > 0 else 1.0
     return next(each * power for each in _NICE if each * power >= least * (1 - 1e-9))
 

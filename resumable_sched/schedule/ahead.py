@@ -83,20 +83,20 @@ class _Column:
 
     @property
     def uniform(self) -> tuple[HasParamGroups, str, Sequence[float], int] | None:
-        """Give optimizer, name, values and number of groups, where all param groups have the same and nothing else."""
+        """Return optimizer, name, values and number of groups, where all param groups have the same and no more."""
         if self.row is None or self._copy is not None:
             return None
         return self._optimizer, self._name, self.row, self._count
 
     def _things(self, position: int) -> list[Any]:
-        """Give what is written into each param group."""
+        """Return what is written into each param group."""
         things: list[Any] = self._values[position].tolist()
         if self._tuples:
             things = [(*before, things[column], *after) for column, before, after in self._tuples]
         return things if self._each_its_own else [things[kind] for kind in self._kind]
 
     def values(self, position: int) -> list[float]:
-        """Give the value of each param group."""
+        """Return the value of each param group."""
         row: list[float] = self._values[position].tolist()
         return [row[column] for column in self._index]
 
@@ -220,7 +220,7 @@ class RunAhead:
 
     @classmethod
     def possible(cls, timeline: Timeline, ledgers: Mapping[ParameterKey, Ledger]) -> bool:
-        """Tell whether every value is a plain number; a tensor has to be filled in place."""
+        """Return whether every value is a plain number; a tensor has to be filled in place."""
         tuples = []
         for key, ledger in ledgers.items():
             groups, target = ledger.optimizer.param_groups, ledger.target
@@ -266,7 +266,7 @@ class RunAhead:
         return False
 
     def values(self) -> dict[ParameterKey, list[float]]:
-        """Give the present values."""
+        """Return the present values."""
         return {key: column.values(self.position) for key, column in self._columns.items()}
 
     def catch_up(self) -> None:

@@ -75,7 +75,7 @@ class Amendment:
 
 
 def in_force(amendments: Iterable[Amendment], group: int, iteration: int | None = None) -> list[Amendment]:
-    """Give the amendments that act on param group *group* once *iteration* updates are done; None for all."""
+    """Return the amendments that act on param group *group* once *iteration* updates are done; None for all."""
     found: list[Amendment] = []
     for each in amendments:
         if each.group != group or (iteration is not None and each.iteration > iteration):

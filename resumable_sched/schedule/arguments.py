@@ -45,7 +45,7 @@ def check_flag(name: str, value: object) -> None:
 
 
 def sequence(name: str, value: object) -> tuple[Any, ...]:
-    """Give *value* as a tuple.
+    """Return *value* as a tuple.
 
     Raises:
         TypeError: It is no list, or it is a string.
@@ -56,7 +56,7 @@ def sequence(name: str, value: object) -> tuple[Any, ...]:
 
 
 def whole(name: str, value: object, minimum: int | None = None) -> int:
-    """Give *value* as an integer; 5.0 is one, 5.5, "5" and True are not.
+    """Return *value* as an integer; 5.0 is one, 5.5, "5" and True are not.
 
     >>> whole("begin", 5.0)
     5

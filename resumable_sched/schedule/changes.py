@@ -49,7 +49,7 @@ def amendments_for(
     groups: GroupChoice,
     reason: str,
 ) -> list[Amendment]:
-    """Give what an amendment is for each of the param groups that it is of.
+    """Return what an amendment is for each of the param groups that it is of.
 
     Raises:
         TypeError: A number is none.

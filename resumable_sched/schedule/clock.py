@@ -31,7 +31,7 @@ class MetricFold:
     pending: bool = False
 
     def copy(self) -> MetricFold:
-        """Give an independent copy."""
+        """Return an independent copy."""
         return replace(self, scales=list(self.scales))
 
 
@@ -52,5 +52,5 @@ class Clock:
     guessed: bool = field(default=False, compare=False)
 
     def copy(self) -> Clock:
-        """Give an independent copy."""
+        """Return an independent copy."""
         return replace(self, fold=None if self.fold is None else self.fold.copy())

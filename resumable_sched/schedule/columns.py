@@ -64,7 +64,7 @@ def closed_columns(
     openings: Mapping[int, Opening],
     groups: Sequence[int],
 ) -> Values:
-    """Give the values at many positions.
+    """Return the values at many positions.
 
     Args:
         composition: The schedules; not a chain.
@@ -142,7 +142,7 @@ def amend_columns(composition: Composition, groups: Sequence[int], values: Value
 
 
 def chain_rows(composition: Composition, ticks: Sequence[int], groups: Sequence[int]) -> Iterator[list[float]]:
-    """Give the values of a chain one position after the other, without amendments, as `Composition.tick` moves it.
+    """Return the values of a chain one position after the other, without amendments, as `Composition.tick` moves it.
 
     Args:
         composition: The schedules; a chain, whose clocks other than that of iterations stand still.
@@ -210,7 +210,7 @@ class _Moves:
 
 
 def _parts(layer: Layer, ticks: Sequence[int]) -> tuple[int, int, Sequence[int]]:
-    """Give where the window begins and ends among the positions, and the local ticks between."""
+    """Return where the window begins and ends among the positions, and the local ticks between."""
     begin = layer.schedule.begin
     first = bisect_left(ticks, begin)
     last = bisect_right(ticks, begin + layer.schedule.span)
@@ -221,7 +221,7 @@ def _parts(layer: Layer, ticks: Sequence[int]) -> tuple[int, int, Sequence[int]]
 
 
 def _maps(layer: Layer, local: Sequence[int], group: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Give scales and offsets; ticks that repeat, as an epoch's do, are computed once."""
+    """Return scales and offsets; ticks that repeat, as an epoch's do, are computed once."""
     base = layer.base[group]
     distinct = local if isinstance(local, range) else sorted(set(local))
     scales, offsets = layer.schedule.maps(distinct, base)

@@ -38,7 +38,7 @@ def check_policy(on_mismatch: str) -> OnMismatch:
 
 
 def plain_value(value: object, name: str) -> Any:  # noqa: ANN401 - JSON has no type of its own
-    """Give a configuration value as plain JSON, so that it survives a file and compares equal afterwards.
+    """Return a configuration value as plain JSON, so that it survives a file and compares equal afterwards.
 
     >>> plain_value((1, 2.5, float("inf")), "periods")
     [1, 2.5, 'inf']
@@ -65,7 +65,7 @@ def plain_value(value: object, name: str) -> Any:  # noqa: ANN401 - JSON has no 
 
 
 def equal(saved: object, new: object) -> bool:
-    """Tell whether two configuration values are the same; 1 and 1.0 are, True and 1 are not."""
+    """Return whether two configuration values are the same; 1 and 1.0 are, True and 1 are not."""
     if isinstance(saved, list) and isinstance(new, list):
         return len(saved) == len(new) and all(map(equal, saved, new))
     if isinstance(saved, bool) or isinstance(new, bool):

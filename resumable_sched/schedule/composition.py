@@ -48,7 +48,7 @@ class Composition:
 
     @property
     def chain(self) -> list[float] | None:
-        """Give the path-dependent value of each param group; None while the value is a function of the position."""
+        """Return the path-dependent value of each param group; None while the value is a function of the position."""
         if self.follower is not None:
             self.follower.catch_up()
         return self._chain
@@ -140,20 +140,20 @@ class Composition:
         self.chain = list(values) if needs_chain(self.layers) else None
 
     def base_after(self, layer: Layer) -> list[float]:
-        """Give the base as the schedules after *layer* see it."""
+        """Return the base as the schedules after *layer* see it."""
         return _base_steps(self.layers, self.base)[self.layers.index(layer)][1]
 
     @property
     def mixed(self) -> bool:
-        """Tell whether the schedules count different things, so that the order of their openings cannot be computed."""
+        """Return whether the schedules count different things: the order of their openings cannot be computed then."""
         return len({layer.schedule.clock_unit for layer in self.layers}) > 1
 
     def values(self) -> list[float]:
-        """Give the value of each param group at the present ticks."""
+        """Return the value of each param group at the present ticks."""
         return amend_all(self.scheduled(), self.amendments) if self.amendments else self.scheduled()
 
     def scheduled(self) -> list[float]:
-        """Give what the schedules alone make of each param group."""
+        """Return what the schedules alone make of each param group."""
         if self.chain is not None:
             return list(self.chain)
         values = list(self.base)
@@ -162,7 +162,7 @@ class Composition:
         return values
 
     def opened_layers(self) -> list[Layer]:
-        """Give the layers whose windows have opened, in the order in which they did; ties are in list order."""
+        """Return the layers whose windows have opened, in the order in which they did; ties are in list order."""
         opened = [layer for layer in self.layers if layer.clock.opened is not None]
         return opened if len(opened) < 2 else sorted(opened, key=_opening)  # noqa: PLR2004 - nothing to sort
 
@@ -215,7 +215,7 @@ class Composition:
         return made
 
     def copy(self) -> Composition:
-        """Give an independent copy, to look ahead with."""
+        """Return an independent copy, to look ahead with."""
         twin = Composition((), self.base)
         for layer in self.layers:
             copied = Layer(layer.schedule, layer.clock.copy(), layer.base)
@@ -243,14 +243,14 @@ def _opening(layer: Layer) -> Opening:
 def _bases(
     layers: Sequence[Layer], base: Sequence[float], selections: Sequence[list[bool] | None] | None = None
 ) -> list[list[float]]:
-    """Give the base that each layer works with."""
+    """Return the base that each layer works with."""
     return [own for own, _ in _base_steps(layers, base, selections)]
 
 
 def _base_steps(
     layers: Sequence[Layer], base: Sequence[float], selections: Sequence[list[bool] | None] | None = None
 ) -> list[tuple[list[float], list[float]]]:
-    """Give the base that each layer works with, and the one after it: a one-cycle changes that, where it acts."""
+    """Return the base that each layer works with, and the one after it: a one-cycle changes that, where it acts."""
     steps: list[tuple[list[float], list[float]]] = []
     present = list(base)
     for layer, acts_on in zip(layers, selections or [layer.acts_on for layer in layers], strict=True):
@@ -265,7 +265,7 @@ def _base_steps(
 
 
 def needs_chain(layers: Sequence[Layer]) -> bool:
-    """Tell whether a schedule that is not purely multiplicative may overlap another one of *layers*."""
+    """Return whether a schedule that is not purely multiplicative may overlap another one of *layers*."""
     return len(layers) > 1 and any(
         not (one.schedule.multiplicative and other.schedule.multiplicative) and _may_overlap(one, other)
         for index, one in enumerate(layers)

@@ -41,15 +41,15 @@ class Configured(Protocol):
 
     @property
     def param_name(self) -> str:
-        """Give the hyper-parameter."""
+        """Return the hyper-parameter."""
 
     @property
     def optimizer(self) -> HasParamGroups:
-        """Give the optimizer."""
+        """Return the optimizer."""
 
     @property
     def shares(self) -> Mapping[str, Any]:
-        """Give the fields in which there are shares of training, as they were given."""
+        """Return the fields in which there are shares of training, as they were given."""
 
 
 class Reconfigurable(Configured, Protocol):
@@ -74,18 +74,18 @@ def _type_name(cls: type[Any]) -> str:
 
 @cache
 def _names(cls: type[Any]) -> tuple[str, ...]:
-    """Give the names of the fields that are configuration."""
+    """Return the names of the fields that are configuration."""
     return tuple(each.name for each in fields(cls) if each.name not in _NOT_CONFIGURATION)
 
 
 @cache
 def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[Any, ...]]:
-    """Give what reads all attributes of these names."""
+    """Return what reads all attributes of these names."""
     return attrgetter(*names)
 
 
 def configuration_of(scheduler: Configured) -> dict[str, Any]:
-    """Give the configuration as plain JSON, to be saved, compared and shown; shares of training stay shares."""
+    """Return the configuration as plain JSON, to be saved, compared and shown; shares of training stay shares."""
     cls: Any = type(scheduler)  # for mypy, a type is not hashable
     names = _names(cls)
     settings: dict[str, Any] = {**dict(zip(names, _reader(names)(scheduler), strict=True)), **scheduler.shares}

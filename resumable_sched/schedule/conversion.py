@@ -57,7 +57,7 @@ def by_iteration(arguments: Mapping[str, Any], kinds: Mapping[str, Any], epoch_l
 
 
 def _multiplied(duration: Any, length: int) -> Any:  # noqa: ANN401 - a number or a share of training
-    """Give iterations for epochs; a share of training is one of iterations as well."""
+    """Return iterations for epochs; a share of training is one of iterations as well."""
     return duration if isinstance(duration, str) else round(duration * length)
 
 

@@ -1,4 +1,4 @@
-"""Give the formulas of the schedules as pure functions of the local tick *t* (0 where the window opens).
+"""Return the formulas of the schedules as pure functions of the local tick *t* (0 where the window opens).
 
 Nothing here knows an optimizer, a clock or a class; the standard library is enough. A curve is a factor unless it
 says otherwise; :class:`Affine` is what a schedule does to the value that it receives.
@@ -95,7 +95,7 @@ def linear(t: int, span: int, start: float, end: float) -> float:
 
 
 def linears(ticks: Iterable[int], span: int, start: float, end: float) -> list[float]:
-    """Give `linear` at many *ticks*, to the last bit.
+    """Return `linear` at many *ticks*, to the last bit.
 
     >>> linears(range(4), 2, 0.0, 1.0) == [linear(t, 2, 0.0, 1.0) for t in range(4)]
     True
@@ -152,7 +152,7 @@ def cosine(t: float, period: float) -> float:
 
 
 def cosines(ticks: Iterable[int], period: int) -> list[float]:
-    """Give `cosine` at many *ticks*, to the last bit.
+    """Return `cosine` at many *ticks*, to the last bit.
 
     >>> cosines(range(9), 4) == [cosine(t, 4) for t in range(9)]
     True

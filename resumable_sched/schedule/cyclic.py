@@ -77,7 +77,7 @@ class CyclicParamScheduler(ParamScheduler):
             self._set("scale_fn", function_argument("scale_fn", self.scale_fn, restored=self.is_restored))
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give bases that tell the groups apart where a value is a list, and *base_lr* for later schedules."""
+        """Return bases that tell the groups apart where a value is a list, and *base_lr* for later schedules."""
         own = spread("max_lr", self.max_lr, spread("base_lr", self.base_lr, base))
         return own, [value_of(self.base_lr, group) for group in range(len(base))]
 
@@ -143,7 +143,7 @@ class CosineAnnealingWarmRestartsParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the floor is 0 or a ratio, of the value that comes in."""
+        """Return whether the floor is 0 or a ratio, of the value that comes in."""
         return not (self.eta_min or self.absolute)
 
     def at(self, t: int, base: float) -> Affine:
@@ -207,7 +207,7 @@ class TanhParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the floor is 0 or a ratio."""
+        """Return whether the floor is 0 or a ratio."""
         return not self.lr_min
 
     def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
@@ -258,7 +258,7 @@ class PolyRestartParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the floor is 0 or a ratio."""
+        """Return whether the floor is 0 or a ratio."""
         return not self.lr_min
 
     def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
@@ -309,7 +309,7 @@ def _check_cycles(schedule: Any, length: str, growth: str) -> None:  # noqa: ANN
 
 
 def _maps(shares: list[float], count: int, floor: float, ratio: float | None) -> tuple[list[float], list[float]]:
-    """Give the maps of a single cycle for its *shares*, and for the rest of *count* ticks that of the floor."""
+    """Return the maps of a single cycle for its *shares*, and for the rest of *count* ticks that of the floor."""
     shares += [0.0] * (count - len(shares))
     if ratio is not None:
         above = 1.0 - ratio
@@ -318,5 +318,5 @@ def _maps(shares: list[float], count: int, floor: float, ratio: float | None) ->
 
 
 def _peak(share: float, decay: float, index: int) -> float:
-    """Give the share of the value that comes in from which cycle *index* starts; nobody asks where nothing is left."""
+    """Return the share of the value before from which cycle *index* starts; nobody asks where nothing is left."""
     return power(decay, index) if share else 0.0

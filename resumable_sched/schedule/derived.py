@@ -89,12 +89,12 @@ def _is_ours(defined: Any) -> bool:  # noqa: ANN401 - a class or a function
 
 
 def _place(cls: type[Any], name: str) -> int:
-    """Give how far up among the ancestors of *cls* the class is that says *name*."""
+    """Return how far up among the ancestors of *cls* the class is that says *name*."""
     return next(place for place, ancestor in enumerate(cls.__mro__) if name in ancestor.__dict__)
 
 
 def _undeclared(cls: type[Any]) -> list[str]:
-    """Give what has an annotation as a field would, in a class that was not made a dataclass."""
+    """Return what has an annotation as a field would, in a class that was not made a dataclass."""
     return [
         name
         for ancestor in cls.__mro__

@@ -34,7 +34,7 @@ _UNKNOWN_LENGTH: Final[Mapping[Unit, int]] = {"epoch": FOREVER, "iteration": FOR
 
 @cache
 def _times(cls: type[Any]) -> tuple[str, ...]:
-    """Give the names of the fields that may be shares of training."""
+    """Return the names of the fields that may be shares of training."""
     return tuple(each.name for each in fields(cls) if each.metadata.get("convert") in _TIMES)
 
 
@@ -67,7 +67,7 @@ class Description(ABC):
     # ------------------------------------------------------------------ what a subclass says
     @abstractmethod
     def at(self, t: int, base: float) -> Affine:
-        """Give the map of the incoming value at local tick *t*; pure: it reads fields and arguments only.
+        """Return the map of the incoming value at local tick *t*; pure: it reads fields and arguments only.
 
         Args:
             t: Ticks since `begin`, from 0 to :attr:`span`. It may jump.
@@ -75,7 +75,7 @@ class Description(ABC):
         """
 
     def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
-        """Give the scales and the offsets of :meth:`at` at many local ticks, to the last bit.
+        """Return the scales and the offsets of :meth:`at` at many local ticks, to the last bit.
 
         A family may do the same arithmetic in fewer calls; a preview of a million iterations is made of this.
 
@@ -88,14 +88,14 @@ class Description(ABC):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether :meth:`at` has offset 0 throughout and its factor depends on *t* alone, not on *base*.
+        """Return whether :meth:`at` has offset 0 throughout and its factor depends on *t* alone, not on *base*.
 
         False is always right. True lets the schedule overlap others in closed form.
         """
         return False
 
     def same_for_every_base(self, last: int) -> bool:  # noqa: ARG002 - the family's
-        """Tell whether :meth:`at` gives the same map for every base, at each local tick up to *last*.
+        """Return whether :meth:`at` gives the same map for every base, at each local tick up to *last*.
 
         False is always right. True lets many param groups with values of their own share one computation; then
         :meth:`increment` must not depend on the base either, but where its scale is 0.
@@ -103,7 +103,7 @@ class Description(ABC):
         return self.multiplicative
 
     def increment(self, t: int, base: float) -> Affine:
-        """Give the map from the value at local tick ``t - 1`` to that at *t*, for a chain.
+        """Return the map from the value at local tick ``t - 1`` to that at *t*, for a chain.
 
         A chain is where schedules overlap that are not multiplicative. This is the quotient of the two maps; where
         nothing of the value before is left to scale, the value starts again from *base*.
@@ -118,7 +118,7 @@ class Description(ABC):
         return Affine(ratio, now.offset - ratio * before.offset)
 
     def increments(self, ticks: range, base: float) -> tuple[Sequence[float], Sequence[float]]:
-        """Give the scales and the offsets of :meth:`increment` at successive local ticks, to the last bit.
+        """Return the scales and the offsets of :meth:`increment` at successive local ticks, to the last bit.
 
         A family may do the same arithmetic in fewer calls, as for :meth:`maps`.
 
@@ -145,58 +145,58 @@ class Description(ABC):
         """
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give the base that :meth:`at` receives, and the one for later schedules; one-cycle changes them."""
+        """Return the base that :meth:`at` receives, and the one for later schedules; one-cycle changes them."""
         return list(base), list(base)
 
     # ------------------------------------------------------------------ windows
     @final
     @property
     def clock_unit(self) -> Unit:
-        """Give what a tick is."""
+        """Return what a tick is."""
         return self.unit  # type: ignore[return-value]  # `prepare` has set it
 
     @final
     @property
     def open_ended(self) -> bool:
-        """Tell whether `end` was not given, so that the window closes when training ends."""
+        """Return whether `end` was not given, so that the window closes when training ends."""
         return self.end is FOREVER
 
     @final
     @property
     def span(self) -> int:
-        """Give the ticks from the first to the last one of the window, ``end - begin - 1``."""
+        """Return the ticks from the first to the last one of the window, ``end - begin - 1``."""
         end = self.end
         return (self._length if end is FOREVER else end) - self.begin - 1
 
     @final
     @property
     def _length(self) -> int:
-        """Give the ticks of training, or what they are taken to be."""
+        """Return the ticks of training, or what they are taken to be."""
         known = self.__dict__
         return known.get("_training_length") or known.get("_assumed_length") or _UNKNOWN_LENGTH[self.clock_unit]
 
     @final
     @property
     def is_restored(self) -> bool:
-        """Tell whether the schedule is built from a saved configuration, and not by the program."""
+        """Return whether the schedule is built from a saved configuration, and not by the program."""
         return bool(self.__dict__.get("_restored"))
 
     @final
     @property
     def has_shares(self) -> bool:
-        """Tell whether a duration was given as a share of training."""
+        """Return whether a duration was given as a share of training."""
         return bool(self.__dict__["_shares"])
 
     @final
     @property
     def shares(self) -> Mapping[str, Any]:
-        """Give all durations as they were given, if one is a share of training: what follows from it is not there."""
+        """Return all durations as they were given, if one is a share of training: what follows from it is not there."""
         shares: Mapping[str, Any] = self.__dict__["_shares"]
         return shares
 
     @final
     def selection(self) -> list[bool] | None:
-        """Tell for each param group whether the schedule acts on it; None if on all.
+        """Return for each param group whether the schedule acts on it; None if on all.
 
         Raises:
             ValueError: `groups` does not fit the optimizer's.
@@ -205,13 +205,13 @@ class Description(ABC):
 
     @final
     def configuration(self) -> dict[str, Any]:
-        """Give the configuration as plain JSON, to be saved, compared and shown."""
+        """Return the configuration as plain JSON, to be saved, compared and shown."""
         fresh: dict[str, Any] = msgspec.to_builtins(self.known_configuration())
         return fresh
 
     @final
     def known_configuration(self) -> dict[str, Any]:
-        """Give the :meth:`configuration` itself, to be read only: it is the same one each time."""
+        """Return the :meth:`configuration` itself, to be read only: it is the same one each time."""
         known: dict[str, Any] | None = self.__dict__.get("_configuration")
         if known is None:
             known = self.__dict__["_configuration"] = configuration_of(self)
@@ -277,7 +277,7 @@ class Description(ABC):
 
     @final
     def _window_is_given(self) -> bool:
-        """Tell whether the length of the window is known at build, and not the length of training."""
+        """Return whether the length of the window is known at build, and not the length of training."""
         return not self.open_ended
 
     @final

@@ -139,7 +139,7 @@ def _trace(timeline: Timeline, rows: range, forecast: Forecast, names: Mapping[P
 
 
 def _epoch_length(position: Position) -> int | None:
-    """Give the length that the completed epochs had, if it can have been the same."""
+    """Return the length that the completed epochs had, if it can have been the same."""
     done = position.iteration - position.iteration_in_epoch
     return done // position.epoch if position.epoch and done and done % position.epoch == 0 else None
 

@@ -85,11 +85,11 @@ class Driver:
         self._take_over()
 
     def keyed(self) -> list[tuple[ParameterKey, ParamScheduler]]:
-        """Give the schedules in list order, each with its hyper-parameter."""
+        """Return the schedules in list order, each with its hyper-parameter."""
         return [((name, scheduler.param_name), scheduler) for name, scheduler in self.schedulers]
 
     def length_for(self, scheduler: ParamScheduler, optimizer: str) -> int | None:
-        """Give how long training lasts on the clock of *scheduler*."""
+        """Return how long training lasts on the clock of *scheduler*."""
         return self.lengths.of_training(scheduler.clock_unit, self.cadence.get(optimizer, 1))
 
     def check_names(self, argument: str, names: Iterable[str]) -> None:
@@ -296,7 +296,7 @@ class Driver:
 
     # ------------------------------------------------------------------ state
     def state(self) -> GroupState:
-        """Give what is saved."""
+        """Return what is saved."""
         compositions, extension = self.timeline.compositions, None
         if self.lengths != self.built:
             built, now = (LengthsState(**each.as_dict()) for each in (self.built, self.lengths))
@@ -392,7 +392,7 @@ class Driver:
             self.ledgers[key].adopt_groups()
 
     def _lengths_after(self, saved: GroupState) -> Lengths:
-        """Give the lengths of training after a load: an extension is state, unless the program says something new."""
+        """Return the lengths of training after a load: an extension is state, unless the program says something new."""
         extension = saved.extension
         if extension is not None and Lengths(**plain(extension.built)) == self.built:
             return Lengths(**plain(extension.now))
@@ -450,7 +450,7 @@ def _take_as_built(ledger: Ledger) -> bool:
 
 
 def _is_composed(ledger: Ledger, layers: Sequence[Layer]) -> bool:
-    """Tell whether *ledger* has *layers* in this order, each of which acts on the param groups that it chooses now."""
+    """Return whether *ledger* has *layers* in this order, each acting on the param groups that it chooses now."""
     return layers == ledger.composition.layers and all(each.acts_on == each.schedule.selection() for each in layers)
 
 

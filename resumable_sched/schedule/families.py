@@ -183,11 +183,11 @@ class CosineAnnealingParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the floor is 0 and is not passed inside the window."""
+        """Return whether the floor is 0 and is not passed inside the window."""
         return not (self.eta_min or self.eta_min_ratio) and self.span <= self._period
 
     def same_for_every_base(self, last: int) -> bool:
-        """Tell whether the floor is a value and is not passed before."""
+        """Return whether the floor is a value and is not passed before."""
         return not self.eta_min_ratio and last <= self._period
 
     def at(self, t: int, base: float) -> Affine:
@@ -276,7 +276,7 @@ class PolyParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the floor is 0."""
+        """Return whether the floor is 0."""
         return self.eta_min == 0
 
     def same_for_every_base(self, last: int) -> bool:  # noqa: ARG002
@@ -336,7 +336,7 @@ class OneCycleParamScheduler(ParamScheduler):
                 raise ValueError(f"`{name}` must not be 0, but is {getattr(self, name)!r} instead.")
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give the peaks as the own base, and the first values as that of later schedules."""
+        """Return the peaks as the own base, and the first values as that of later schedules."""
         check_count("eta_max", self.eta_max, len(base))
         peaks = [float(value_of(self.eta_max, group)) for group in range(len(base))]
         return peaks, [peak / self.div_factor for peak in peaks]
@@ -422,7 +422,7 @@ def _check_floor(value: float | None, ratio: float | None) -> None:
 
 
 def _floor(value: float | None, ratio: float | None, base: float) -> float:
-    """Give the floor as a value."""
+    """Return the floor as a value."""
     if value is not None:
         return value
     return 0.0 if ratio is None else base * ratio

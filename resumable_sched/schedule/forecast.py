@@ -37,7 +37,7 @@ class Forecast:
     tokens: int | None = None
 
     def ticks(self, unit: Unit, optimizer: str, iterations: range) -> Sequence[int]:
-        """Give the ticks of a clock once *iterations* are done, none of which is over yet.
+        """Return the ticks of a clock once *iterations* are done, none of which is over yet.
 
         Args:
             unit: The clock.
@@ -74,11 +74,11 @@ class Forecast:
         return found
 
     def _own(self, optimizer: str, iteration: int) -> int:
-        """Give the updates of *optimizer* once *iteration* is done."""
+        """Return the updates of *optimizer* once *iteration* is done."""
         return self.ticks("iteration", optimizer, range(iteration, iteration + 1))[0]
 
     def _reaches(self, unit: Unit, tick: int) -> int | None:
-        """Give the iteration with which a clock reaches *tick*; None if it never does."""
+        """Return the iteration with which a clock reaches *tick*; None if it never does."""
         counters = self.counters
         if unit == "iteration":
             return counters.iteration  # its own ticks tell

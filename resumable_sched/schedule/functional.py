@@ -44,11 +44,11 @@ class LambdaParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether all groups have one function, which scales the value that comes in."""
+        """Return whether all groups have one function, which scales the value that comes in."""
         return not (self.absolute or isinstance(self.lr_lambda, tuple))
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give bases that tell the groups apart where each has a function of its own."""
+        """Return bases that tell the groups apart where each has a function of its own."""
         return spread("lr_lambda", self.lr_lambda, base), list(base)
 
     def at(self, t: int, base: float) -> Affine:
@@ -77,11 +77,11 @@ class MultiplicativeParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether all groups have one function."""
+        """Return whether all groups have one function."""
         return not isinstance(self.lr_lambda, tuple)
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give bases that tell the groups apart where each has a function of its own."""
+        """Return bases that tell the groups apart where each has a function of its own."""
         return spread("lr_lambda", self.lr_lambda, base), list(base)
 
     def at(self, t: int, base: float) -> Affine:

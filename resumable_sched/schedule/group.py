@@ -299,74 +299,74 @@ class SchedulerGroup:
     # ------------------------------------------------------------------ what it knows
     @property
     def iteration(self) -> int:
-        """Give the completed optimizer updates."""
+        """Return the completed optimizer updates."""
         return self._driver.timeline.counters.iteration
 
     @property
     def epoch(self) -> int:
-        """Give the completed epochs."""
+        """Return the completed epochs."""
         return self._driver.timeline.counters.epoch
 
     @property
     def iteration_in_epoch(self) -> int:
-        """Give the updates since the last epoch ended."""
+        """Return the updates since the last epoch ended."""
         return self._driver.timeline.counters.iteration_in_epoch
 
     @property
     def samples(self) -> int:
-        """Give the samples seen."""
+        """Return the samples seen."""
         return self._driver.timeline.counters.samples
 
     @property
     def tokens(self) -> int:
-        """Give the tokens seen."""
+        """Return the tokens seen."""
         return self._driver.timeline.counters.tokens
 
     @property
     def amendments(self) -> dict[str, tuple[Amendment, ...]]:
-        """Give what was changed beside the schedules, by what a trace calls the hyper-parameters."""
+        """Return what was changed beside the schedules, by what a trace calls the hyper-parameters."""
         named = {self._name(key): tuple(each.amendments) for key, each in self._driver.timeline.compositions.items()}
         return {name: made for name, made in named.items() if made}
 
     @property
     def lengths(self) -> Lengths:
-        """Give how long epochs and training are, as far as it is known."""
+        """Return how long epochs and training are, as far as it is known."""
         return self._driver.lengths
 
     @property
     def extension(self) -> dict[str, int]:
-        """Give the lengths of training that `extend` has set, by name; empty if it has not."""
+        """Return the lengths of training that `extend` has set, by name; empty if it has not."""
         built, now = self._driver.built.as_dict(), self._driver.lengths.as_dict()
         return {name: length for name, length in now.items() if length is not None and length != built[name]}
 
     @property
     def cadence(self) -> dict[str, int]:
-        """Give every how many iterations an optimizer is updated; only for those that are not in every one."""
+        """Return every how many iterations an optimizer is updated; only for those that are not in every one."""
         return dict(self._driver.cadence)
 
     @property
     def updates(self) -> dict[str, int]:
-        """Give the completed updates of each optimizer; fewer than iterations where it has a cadence of its own."""
+        """Return the completed updates of each optimizer; fewer than iterations where it has a cadence of its own."""
         self._driver.catch_up()
         return {name: self._driver.timeline.counters.ticks("iteration", name) for name in self._optimizers}
 
     @property
     def optimizers(self) -> dict[str, HasParamGroups]:
-        """Give the optimizers by name; the name is "optimizer" where none was given."""
+        """Return the optimizers by name; the name is "optimizer" where none was given."""
         return dict(self._optimizers)
 
     @property
     def by_name(self) -> bool:
-        """Tell whether the optimizers were given by name, as values and traces then are."""
+        """Return whether the optimizers were given by name, as values and traces then are."""
         return self._named
 
     @property
     def schedulers(self) -> tuple[ParamScheduler, ...]:
-        """Give the schedules in list order."""
+        """Return the schedules in list order."""
         return tuple(scheduler for _, scheduler in self._driver.schedulers)
 
     def values(self) -> dict[str, Any]:
-        """Give the present value of each param group: ``{"lr": [...], "momentum": [...]}``.
+        """Return the present value of each param group: ``{"lr": [...], "momentum": [...]}``.
 
         Where the optimizers were given by name, a dict of these by name.
         """
@@ -385,7 +385,7 @@ class SchedulerGroup:
         samples_per_iteration: int | None = None,
         tokens_per_iteration: int | None = None,
     ) -> Trace:
-        """Give the values that updates to come will use, exactly as training will use them; changes nothing.
+        """Return the values that updates to come will use, exactly as training will use them; changes nothing.
 
         A plateau schedule keeps what it has reached: nobody knows its metrics yet.
 
@@ -409,11 +409,11 @@ class SchedulerGroup:
         return look_ahead(driver.timeline, rows, forecast, names, groups)
 
     def _name(self, key: ParameterKey) -> str:
-        """Give what a trace calls a hyper-parameter."""
+        """Return what a trace calls a hyper-parameter."""
         return ".".join(key) if self._named else key[1]
 
     def summary(self) -> dict[str, Any]:
-        """Give position, fingerprint of the configuration and present values as plain JSON, for listings."""
+        """Return position, fingerprint of the configuration and present values as plain JSON, for listings."""
         self._driver.check_ownership()
         self._driver.catch_up()
         config = [[name, scheduler.configuration()] for name, scheduler in self._driver.schedulers]
@@ -430,7 +430,7 @@ class SchedulerGroup:
         }
 
     def training_length(self, unit: Unit) -> int | None:
-        """Give how long training lasts in ticks of a clock; None if nobody said."""
+        """Return how long training lasts in ticks of a clock; None if nobody said."""
         return self._driver.lengths.of_training(unit)
 
     def __repr__(self) -> str:
@@ -439,7 +439,7 @@ class SchedulerGroup:
 
     # ------------------------------------------------------------------ state
     def state_dict(self) -> dict[str, Any]:
-        """Give the position, what cannot be computed from it, and the configuration to compare with; plain JSON.
+        """Return the position, what cannot be computed from it, and the configuration to compare with; plain JSON.
 
         Raises:
             RuntimeError: Another group has taken over.

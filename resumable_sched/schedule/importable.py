@@ -48,12 +48,12 @@ class ImportedFunction(str):
         return str(self), self.function
 
     def __call__(self, tick: int) -> float:
-        """Give the function's value at *tick* as a float."""
+        """Return the function's value at *tick* as a float."""
         return float(self.function(tick))
 
 
 class Product(ImportedFunction):
-    """Give the product of a function's values from 1 to a tick, remembering some on the way.
+    """Return the product of a function's values from 1 to a tick, remembering some on the way.
 
     The factors are always multiplied from left to right, so that a value does not depend on what was asked before.
 
@@ -71,7 +71,7 @@ class Product(ImportedFunction):
         self._last = (0, 1.0)
 
     def __call__(self, tick: int) -> float:
-        """Give the product at *tick*."""
+        """Return the product at *tick*."""
         known = min(tick // _STRIDE, len(self._marks) - 1)
         at, product = known * _STRIDE, self._marks[known]
         if at <= self._last[0] <= tick:

@@ -21,44 +21,44 @@ class Schedule(Protocol):
 
     @property
     def begin(self) -> int:
-        """Give the tick at which the window opens."""
+        """Return the tick at which the window opens."""
 
     @property
     def span(self) -> int:
-        """Give the ticks from the first to the last one of the window."""
+        """Return the ticks from the first to the last one of the window."""
 
     @property
     def clock_unit(self) -> Unit:
-        """Give what a tick is."""
+        """Return what a tick is."""
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether every map of the window has offset 0, and depends on its tick alone, not on the base."""
+        """Return whether every map of the window has offset 0, and depends on its tick alone, not on the base."""
 
     def same_for_every_base(self, last: int) -> bool:
-        """Tell whether every map up to local tick *last* depends on its tick alone, not on the base."""
+        """Return whether every map up to local tick *last* depends on its tick alone, not on the base."""
 
     def at(self, t: int, base: float) -> Affine:
-        """Give the map at local tick *t*."""
+        """Return the map at local tick *t*."""
 
     def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
-        """Give the scales and the offsets of the maps at many local ticks: those of :meth:`at`, to the last bit."""
+        """Return the scales and the offsets of the maps at many local ticks: those of :meth:`at`, to the last bit."""
 
     def increments(self, ticks: range, base: float) -> tuple[Sequence[float], Sequence[float]]:
-        """Give the scales and the offsets of :meth:`increment` at successive local ticks, to the last bit."""
+        """Return the scales and the offsets of :meth:`increment` at successive local ticks, to the last bit."""
 
     def increment(self, t: int, base: float) -> Affine:
-        """Give the map that leads from the value at local tick ``t - 1`` to that at *t*."""
+        """Return the map that leads from the value at local tick ``t - 1`` to that at *t*."""
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give the base that this schedule works with, and the one for the schedules after it in the list."""
+        """Return the base that this schedule works with, and the one for the schedules after it in the list."""
 
     @property
     def rebases_only_as_first(self) -> bool:
-        """Tell whether the schedules after this one work with another base only where it is the first in the list."""
+        """Return whether the schedules after this one work with another base only where it is the first in the list."""
 
     def selection(self) -> list[bool] | None:
-        """Tell for each param group whether the schedule acts on it; None if on all."""
+        """Return for each param group whether the schedule acts on it; None if on all."""
 
 
 class Follower(Protocol):
@@ -95,7 +95,7 @@ class Layer:
 
     @property
     def clock(self) -> Clock:
-        """Give the clock, at the present tick."""
+        """Return the clock, at the present tick."""
         if self.follower is not None:
             self.follower.catch_up()
         return self._clock
@@ -112,12 +112,12 @@ class Layer:
 
     @property
     def local_tick(self) -> int:
-        """Give the tick since the window opened; it stops at the last one of the window, and is negative before it."""
+        """Return the ticks since the window opened; they stop at the last one of it, and are negative before it."""
         return min(self.clock.tick - self.schedule.begin, self.schedule.span)
 
     @property
     def in_window(self) -> bool:
-        """Tell whether the clock is inside the window."""
+        """Return whether the clock is inside the window."""
         return 0 <= self.clock.tick - self.schedule.begin <= self.schedule.span
 
     def apply(self, values: Sequence[float]) -> list[float]:

@@ -38,12 +38,12 @@ _LEDGERS: weakref.WeakKeyDictionary[Any, dict[str, Ledger]] = weakref.WeakKeyDic
 
 
 def ledgers_of(optimizer: HasParamGroups) -> dict[str, Ledger]:
-    """Give the ledgers of *optimizer* by the name of their hyper-parameter; empty if it has no schedules."""
+    """Return the ledgers of *optimizer* by the name of their hyper-parameter; empty if it has no schedules."""
     return dict(_LEDGERS.get(optimizer, {}))
 
 
 def ledger_of(optimizer: HasParamGroups, name: str) -> Ledger:
-    """Give the ledger of one hyper-parameter, made now if it is the first time.
+    """Return the ledger of one hyper-parameter, made now if it is the first time.
 
     Raises:
         TypeError: *optimizer* has no param groups, or cannot be referred to weakly.
@@ -110,7 +110,7 @@ class Ledger:
         self._foreign_in_a_row = 0
 
     def _initials(self, groups: Sequence[dict[str, Any]]) -> list[float]:
-        """Give the value that the user gave each of *groups*: what is recorded, else the present one."""
+        """Return the value that the user gave each of *groups*: what is recorded, else the present one."""
         recorded = [group.get(self._key) for group in groups]
         read = self.target.read
         return [read(group) if value is None else float(value) for group, value in zip(groups, recorded, strict=True)]
@@ -122,7 +122,7 @@ class Ledger:
 
     @property
     def optimizer(self) -> HasParamGroups:
-        """Give the optimizer.
+        """Return the optimizer.
 
         Raises:
             ReferenceError: It is gone.
@@ -134,7 +134,7 @@ class Ledger:
 
     @property
     def driver(self) -> object | None:
-        """Give the group that drives the schedules, if there is one."""
+        """Return the group that drives the schedules, if there is one."""
         return None if self.owner is None else self.owner()
 
     def next_opening(self, _: object = None) -> tuple[int, int, int]:
@@ -303,7 +303,7 @@ class Ledger:
         self._stamps = list(values)
 
     def shows(self, value: float, group: int) -> float:
-        """Give what param group *group* would show if *value* were written there."""
+        """Return what param group *group* would show if *value* were written there."""
         return self.target.rounded(self._groups[group], value)
 
     def check_growth(self) -> None:
@@ -323,7 +323,7 @@ class Ledger:
 
 
 def saved_base_holds(ledger: Ledger, saved: Sequence[float], current: Sequence[float]) -> list[bool]:
-    """Tell for each param group whether the saved base holds although ours is another.
+    """Return for each param group whether the saved base holds although ours is another.
 
     That is so where ours is the value that the optimizer had when it was saved: it was loaded first, and what loaded
     it dropped the key ``initial_<name>`` (as torch.distributed.checkpoint does).

@@ -42,7 +42,7 @@ class Lengths(NamedTuple):
         return cls(**{name: whole(name, value, minimum=1) for name, value in lengths.items() if value is not None})
 
     def of_training(self, unit: Unit, every: int = 1) -> int | None:
-        """Give how long training lasts in ticks of a clock; None if it does not follow from what is known.
+        """Return how long training lasts in ticks of a clock; None if it does not follow from what is known.
 
         Args:
             unit: The clock.
@@ -67,5 +67,5 @@ class Lengths(NamedTuple):
         return self.max_epochs
 
     def as_dict(self) -> dict[str, int | None]:
-        """Give the lengths by name."""
+        """Return the lengths by name."""
         return self._asdict()

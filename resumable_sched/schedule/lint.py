@@ -141,7 +141,7 @@ def _never_opens(window: Window, lengths: Lengths) -> bool:
 
 
 def _last_tick(scheduler: ParamScheduler, length: int | None) -> int | None:
-    """Give the last tick since `begin` whose value an update uses."""
+    """Return the last tick since `begin` whose value an update uses."""
     ends = [end for end in (None if scheduler.open_ended else scheduler.end, length) if end is not None]
     return min(ends) - 1 - scheduler.begin if ends else None
 

@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 
 def save(ledger: Ledger, layer: Layer, config: dict[str, Any]) -> LoneState:
-    """Give the state of the schedule of *layer*."""
+    """Return the state of the schedule of *layer*."""
     composition, clock = ledger.composition, layer.clock
     return LoneState(
         version=VERSION,

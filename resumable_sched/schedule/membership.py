@@ -35,7 +35,7 @@ def assigned(
     optimizers: Mapping[str, HasParamGroups],
     schedulers: Sequence[ParamScheduler] | Mapping[str, Sequence[ParamScheduler]],
 ) -> list[tuple[str, ParamScheduler]]:
-    """Give the schedules in list order, each with the name of its optimizer.
+    """Return the schedules in list order, each with the name of its optimizer.
 
     Raises:
         TypeError: *schedulers* holds something else.

@@ -40,12 +40,12 @@ class GroupValue(float):
 
 
 def group_of(base: float) -> int:
-    """Give the index of the param group that *base* belongs to; 0 where all groups are alike."""
+    """Return the index of the param group that *base* belongs to; 0 where all groups are alike."""
     return base.group if isinstance(base, GroupValue) else 0
 
 
 def value_of(given: Any, group: int) -> Any:  # noqa: ANN401 - whatever the argument is
-    """Give what the argument *given*, one for all or a tuple of one for each, is for *group*.
+    """Return what the argument *given*, one for all or a tuple of one for each, is for *group*.
 
     >>> value_of(0.5, 1), value_of((0.5, 0.25), 1)
     (0.5, 0.25)
@@ -64,7 +64,7 @@ def check_count(name: str, given: Any, count: int) -> None:  # noqa: ANN401 - wh
 
 
 def check_values(name: str, given: object, count: int) -> float | tuple[float, ...]:
-    """Give a number as it is, and a list of numbers, one for each of *count* param groups, as a tuple.
+    """Return a number as it is, and a list of numbers, one for each of *count* param groups, as a tuple.
 
     Raises:
         TypeError: It is neither.
@@ -81,7 +81,7 @@ def check_values(name: str, given: object, count: int) -> float | tuple[float, .
 
 
 def spread(name: str, given: Any, base: Sequence[float]) -> list[float]:  # noqa: ANN401 - whatever the argument is
-    """Give the bases for a schedule with the argument *given*: told apart where it differs by group.
+    """Return the bases for a schedule with the argument *given*: told apart where it differs by group.
 
     Raises:
         ValueError: It is a tuple of another length than there are param groups.

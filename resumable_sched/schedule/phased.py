@@ -92,7 +92,7 @@ class InverseSqrtParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether there is no least value."""
+        """Return whether there is no least value."""
         return self.eta_min == 0
 
     def at(self, t: int, base: float) -> Affine:
@@ -198,7 +198,7 @@ class WarmupStableDecayParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the floor is 0 or a ratio."""
+        """Return whether the floor is 0 or a ratio."""
         return not self.eta_min
 
     def at(self, t: int, base: float) -> Affine:
@@ -222,7 +222,7 @@ class WarmupStableDecayParamScheduler(ParamScheduler):
         return total - self.num_decay_steps
 
     def _stable(self, t: int, base: float) -> float | None:
-        """Give the factor before the decay; None where the floor is reached without it."""
+        """Return the factor before the decay; None where the floor is reached without it."""
         if self.stable_type == "constant":
             return 1.0
         factor = shapes.inverse_sqrt(t, self.stable_timescale or self.num_warmup_steps)
@@ -266,7 +266,7 @@ class PiecewiseParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether the values are factors."""
+        """Return whether the values are factors."""
         return self.relative
 
     def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
@@ -312,11 +312,11 @@ class TriStageParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether all groups have the same factors."""
+        """Return whether all groups have the same factors."""
         return not (isinstance(self.start_lr_scale, tuple) or isinstance(self.final_lr_scale, tuple))
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give bases that tell the groups apart where a factor is a list."""
+        """Return bases that tell the groups apart where a factor is a list."""
         own = spread("start_lr_scale", self.start_lr_scale, list(base))
         return spread("final_lr_scale", self.final_lr_scale, own), list(base)
 

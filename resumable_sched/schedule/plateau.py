@@ -21,7 +21,7 @@ __all__ = ["ReduceOnPlateauParamScheduler", "is_better"]
 
 
 def is_better(metric: float, best: float | None, *, rule: str, threshold: float, threshold_rule: str) -> bool:
-    """Tell whether *metric* improves on *best* by more than *threshold*; the first number always does, nan never.
+    """Return whether *metric* improves on *best* by more than *threshold*; the first number always does, nan never.
 
     >>> is_better(0.9, 1.0, rule="less", threshold=0.05, threshold_rule="rel")
     True
@@ -101,7 +101,7 @@ class ReduceOnPlateauParamScheduler(ParamScheduler):
         return super().split_base(base)
 
     def _bounds(self, count: int) -> list[float]:
-        """Give the lower bound of each of *count* param groups."""
+        """Return the lower bound of each of *count* param groups."""
         if isinstance(self.min_value, int | float):
             return [self.min_value] * count
         bounds = list(self.min_value)

@@ -68,7 +68,7 @@ class Preview:
         return [[value] * len(self.trace.iterations) for value in self.constants.get(name, ())]
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything as what JSON can hold."""
+        """Return everything as what JSON can hold."""
         return {
             "label": self.label,
             "iterations": list(self.trace.iterations),
@@ -91,7 +91,7 @@ class Preview:
         }
 
     def table(self) -> tuple[list[str], list[Sequence[float]]]:
-        """Give the names of the columns of a table, such as ``lr[0]``, and the columns."""
+        """Return the names of the columns of a table, such as ``lr[0]``, and the columns."""
         names: list[str] = ["iteration", "epoch"]
         columns: list[Sequence[float]] = [self.trace.iterations, self.trace.epochs]
         for name, groups in self.trace.values.items():
@@ -340,7 +340,7 @@ def _constants(optimizers: Mapping[str, StandIn], trace: Trace) -> dict[str, lis
 
 
 def _mean(total: int, iterations: int) -> int | None:
-    """Give the size of an update, where all may have been of one."""
+    """Return the size of an update, where all may have been of one."""
     return total // iterations if iterations and total and total % iterations == 0 else None
 
 
@@ -397,7 +397,7 @@ def _amended(columns: Sequence[Sequence[float]], amendments: Sequence[Amendment]
 
 
 def _positions(iteration: int, epoch_length: int) -> list[tuple[int, int]]:
-    """Give the epochs, and the iterations within, that *iteration* may be in: an epoch may have ended just now."""
+    """Return the epochs, and the iterations within, that *iteration* may be in: an epoch may have ended just now."""
     epoch, rest = divmod(iteration, epoch_length)
     return [(epoch, rest)] if rest or not epoch else [(epoch, 0), (epoch - 1, epoch_length)]
 

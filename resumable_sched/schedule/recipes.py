@@ -279,7 +279,7 @@ def _check(warmup_steps: int, training_steps: int) -> None:
 
 
 def _floor_rate(optimizer: HasParamGroups, value: float | None, rate: float | None) -> float:
-    """Give the floor as a share of the base, as the peer does: of the optimizer's default learning rate."""
+    """Return the floor as a share of the base, as the peer does: of the optimizer's default learning rate."""
     if value is not None and rate is not None:
         raise ValueError(
             f"`min_lr` must not be given together with `min_lr_rate`, but they are {value!r} and {rate!r} instead."

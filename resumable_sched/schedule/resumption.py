@@ -60,7 +60,7 @@ _OTHER_GROUPS: Final = (
 
 
 class Parameter(NamedTuple):
-    """Give the values of one hyper-parameter from the load on.
+    """Return the values of one hyper-parameter from the load on.
 
     Attributes:
         base: What the user gave, for each param group.
@@ -93,7 +93,7 @@ class Plan:
 
 
 def position_of(counters: Counters) -> Position:
-    """Give what is saved of a position."""
+    """Return what is saved of a position."""
     return Position(**counters.as_dict())
 
 
@@ -110,7 +110,7 @@ def counters_of(position: Position) -> Counters:
 
 
 def parameter_state(key: ParameterKey, composition: Composition, optimizer: HasParamGroups) -> ParameterState:
-    """Give what is saved of a hyper-parameter."""
+    """Return what is saved of a hyper-parameter."""
     names = group_names(optimizer.param_groups)
     return ParameterState(
         optimizer=key[0],
@@ -124,7 +124,7 @@ def parameter_state(key: ParameterKey, composition: Composition, optimizer: HasP
 
 
 def schedule_state(optimizer: str, scheduler: ParamScheduler, composition: Composition) -> MemberState:
-    """Give what is saved of a schedule."""
+    """Return what is saved of a schedule."""
     return MemberState(
         optimizer=optimizer,
         config=scheduler.known_configuration(),
@@ -134,7 +134,7 @@ def schedule_state(optimizer: str, scheduler: ParamScheduler, composition: Compo
 
 
 def saved_opening(composition: Composition, layer: Layer) -> int | None:
-    """Give the iteration at which the window of *layer* opened, where it cannot be computed from the configuration."""
+    """Return the iteration at which the window of *layer* opened, where the configuration does not tell."""
     opened = layer.clock.opened
     if opened is None or opening(composition, layer, iteration=-1)[0] != -1:
         return None

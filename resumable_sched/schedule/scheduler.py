@@ -122,12 +122,12 @@ class ParamScheduler(Description):
     @final
     @property
     def base_values(self) -> list[float]:
-        """Give the initial value of each param group, as the schedules after this one see it."""
+        """Return the initial value of each param group, as the schedules after this one see it."""
         return self._ledger.composition.base_after(self.layer)
 
     @final
     def get_last_value(self) -> list[float]:
-        """Give the present value of each param group."""
+        """Return the present value of each param group."""
         return self._ledger.composition.values()
 
     def step(self) -> None:
@@ -193,7 +193,7 @@ class ParamScheduler(Description):
     # ------------------------------------------------------------------ state
     @final
     def state_dict(self) -> dict[str, Any]:
-        """Give the position, what cannot be computed from it, and the configuration to compare with; plain JSON.
+        """Return the position, what cannot be computed from it, and the configuration to compare with; plain JSON.
 
         Raises:
             RuntimeError: A group drives the schedule; save the group.
@@ -296,7 +296,7 @@ class ParamScheduler(Description):
     @final
     @property
     def layer(self) -> Layer:
-        """Give what the ledger holds of this schedule: a twin of its configuration, and its clock."""
+        """Return what the ledger holds of this schedule: a twin of its configuration, and its clock."""
         layer: Layer = self.__dict__["_layer"]
         return layer
 

@@ -23,12 +23,12 @@ class GroupPredicate(ImportedFunction):
     __slots__ = ()
 
     def __call__(self, group: Any) -> Any:  # noqa: ANN401 - what the base class calls a tick is a param group here
-        """Tell whether the schedule acts on *group*."""
+        """Return whether the schedule acts on *group*."""
         return bool(self.function(group))
 
 
 def group_names(groups: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """Give the key ``name`` of each param group; None where there is none."""
+    """Return the key ``name`` of each param group; None where there is none."""
     return [None if group.get("name") is None else str(group["name"]) for group in groups]
 
 
@@ -58,12 +58,12 @@ def group_choice(name: str, given: object, *, restored: bool) -> tuple[int | str
 
 
 def disjoint(one: Sequence[bool] | None, other: Sequence[bool] | None) -> bool:
-    """Tell whether two choices, which :func:`chosen` gave, have no param group in common."""
+    """Return whether two choices, which :func:`chosen` gave, have no param group in common."""
     return one is not None and other is not None and not any(map(operator.and_, one, other))
 
 
 def chosen(name: str, choice: object, groups: Sequence[Mapping[str, Any]]) -> list[bool] | None:
-    """Tell for each of *groups* whether *choice*, which :func:`group_choice` gave, chooses it; None if it is all.
+    """Return for each of *groups* whether *choice*, which :func:`group_choice` gave, chooses it; None if it is all.
 
     Raises:
         ValueError: There is no such group, or none that the function chooses.

@@ -104,12 +104,12 @@ class SequentialParamScheduler(ParamScheduler):
 
     @property
     def multiplicative(self) -> bool:
-        """Tell whether every part only multiplies, whatever its base."""
+        """Return whether every part only multiplies, whatever its base."""
         turns = range(len(self.schedulers))
         return all(self._turn(index).multiplicative for index in turns)
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Give bases that know those of the parts; a part does not change the base of anything after it."""
+        """Return bases that know those of the parts; a part does not change the base of anything after it."""
         parts = [self._turn(index).split_base(base)[0] for index in range(len(self.schedulers))]
         own: list[float] = []
         for group, value in enumerate(base):
@@ -138,7 +138,7 @@ class SequentialParamScheduler(ParamScheduler):
         return index, t - (self.milestones[index - 1] if index else 0)
 
     def _turn(self, index: int) -> ParamScheduler:
-        """Give the schedule of a part, which knows how long its turn is."""
+        """Return the schedule of a part, which knows how long its turn is."""
         part = self.schedulers[index]
         schedule = part.schedule  # type: ignore[attr-defined]  # validate() made it a Part
         if schedule.open_ended:

@@ -1,4 +1,4 @@
-"""Give the formulas of the families beyond MMEngine, as pure functions of the local tick *t*.
+"""Return the formulas of the families beyond MMEngine, as pure functions of the local tick *t*.
 
 As in `curves`, nothing here knows an optimizer, a clock or a class, and the standard library is enough. A shape is a
 share from 1 (the value that comes in) to 0 (the floor) unless it says otherwise.
@@ -110,7 +110,7 @@ def polynomial_share(t: float, length: float, power: float, k_decay: float = 1.0
 
 
 def polynomial_shares(ticks: Iterable[int], length: int, power: float) -> list[float]:
-    """Give `polynomial_share` at many *ticks*, to the last bit.
+    """Return `polynomial_share` at many *ticks*, to the last bit.
 
     >>> polynomial_shares(range(9), 8, 0.3) == [polynomial_share(t, 8, 0.3) for t in range(9)]
     True

@@ -11,7 +11,7 @@ _EXAMPLE = 'such as 500 or "10%" (of the length of training)'
 
 
 def has_share(value: object) -> bool:
-    """Tell whether a duration, a list of durations, or a table whose first column is durations has a share in it.
+    """Return whether a duration, a list of durations, or a table whose first column is durations has a share in it.
 
     >>> has_share("10%"), has_share([3, "50%"]), has_share([("50%", 0.1)]), has_share(7)
     (True, True, True, False)
@@ -22,7 +22,7 @@ def has_share(value: object) -> bool:
 
 
 def resolve_shares(name: str, value: Any, length: int) -> Any:  # noqa: ANN401 - any duration
-    """Give the ticks that shares of a training of *length* ticks are, rounded to the nearest.
+    """Return the ticks that shares of a training of *length* ticks are, rounded to the nearest.
 
     >>> resolve_shares("end", "12.5%", 200), resolve_shares("milestones", ["50%", 90], 120)
     (25, (60, 90))
@@ -44,7 +44,7 @@ def resolve_shares(name: str, value: Any, length: int) -> Any:  # noqa: ANN401 -
 
 
 def share(part: float) -> Any:  # noqa: ANN401 - a type checker takes it wherever ticks are asked for
-    """Give *part* of training as a duration: what the string "10%" is in a config.
+    """Return *part* of training as a duration: what the string "10%" is in a config.
 
     >>> share(0.1), share(1 / 8)
     ('10%', '12.5%')

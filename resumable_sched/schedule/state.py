@@ -219,13 +219,13 @@ def parse(state: Mapping[str, Any], kind: type[StateT], name: str) -> StateT:
 
 
 def plain(state: msgspec.Struct) -> dict[str, Any]:
-    """Give *state* as dicts, lists, strings and numbers."""
+    """Return *state* as dicts, lists, strings and numbers."""
     built: dict[str, Any] = msgspec.to_builtins(state)
     return built
 
 
 def encode_float(value: float) -> Number:
-    """Give *value* as something that JSON can hold.
+    """Return *value* as something that JSON can hold.
 
     >>> encode_float(0.1), encode_float(float("-inf"))
     (0.1, '-inf')
@@ -238,7 +238,7 @@ def encode_float(value: float) -> Number:
 
 
 def encode_floats(values: Sequence[float]) -> list[Number]:
-    """Give *values* as something that JSON can hold."""
+    """Return *values* as something that JSON can hold."""
     if all(map(math.isfinite, values)):
         return [*map(float, values)]
     return [encode_float(value) for value in values]
@@ -254,7 +254,7 @@ def decode_floats(values: Sequence[Number]) -> list[float]:
 
 
 def amendment_states(amendments: Sequence[Amendment]) -> list[AmendmentState]:
-    """Give what is saved of *amendments*."""
+    """Return what is saved of *amendments*."""
     return [
         AmendmentState(
             iteration=each.iteration,
@@ -297,18 +297,18 @@ def restore_amendments(states: Sequence[AmendmentState], groups: int) -> list[Am
 
 
 def chain_state(composition: Composition) -> list[Number] | None:
-    """Give what is saved of a chain beside the values: where these are amended, what the schedules alone made."""
+    """Return what is saved of a chain beside the values: where these are amended, what the schedules alone made."""
     chain = composition.chain
     return encode_floats(chain) if chain is not None and composition.amendments else None
 
 
 def path(state: ParameterState | LoneState) -> list[float]:
-    """Give from where a chain goes on."""
+    """Return from where a chain goes on."""
     return decode_floats(state.values if state.chain is None else state.chain)
 
 
 def plateau_state(clock: Clock) -> PlateauState | None:
-    """Give what is saved of the metrics that a schedule has seen."""
+    """Return what is saved of the metrics that a schedule has seen."""
     fold = clock.fold
     if fold is None:
         return None

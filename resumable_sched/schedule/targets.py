@@ -22,20 +22,20 @@ class HasParamGroups(Protocol):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Give one dict of hyper-parameters for each param group."""
+        """Return one dict of hyper-parameters for each param group."""
 
 
 class Target(Protocol):
     """Know where one hyper-parameter lives in a param group."""
 
     def read(self, group: Mapping[str, Any]) -> float:
-        """Give the present value."""
+        """Return the present value."""
 
     def write(self, group: MutableMapping[str, Any], value: float) -> None:
         """Set the present value."""
 
     def rounded(self, group: Mapping[str, Any], value: float) -> float:
-        """Give what :meth:`read` would give after ``write(group, value)``."""
+        """Return what :meth:`read` would give after ``write(group, value)``."""
 
     def stamps(self, groups: Sequence[Mapping[str, Any]]) -> list[object]:
         """Give, for each of *groups*, what differs as soon as somebody else writes; it never waits for a device."""
@@ -49,7 +49,7 @@ class Key:
     name: str
 
     def read(self, group: Mapping[str, Any]) -> float:
-        """Give the present value as a float."""
+        """Return the present value as a float."""
         return float(group[self.name])
 
     def write(self, group: MutableMapping[str, Any], value: float) -> None:
@@ -65,7 +65,7 @@ class Key:
         return _rounded(group[self.name], value)
 
     def stamps(self, groups: Sequence[Mapping[str, Any]]) -> list[object]:
-        """Give the numbers, or the identities of the tensors and how often they were written."""
+        """Return the numbers, or the identities of the tensors and how often they were written."""
         return _stamps([group[self.name] for group in groups])
 
 
@@ -83,7 +83,7 @@ class Item:
     copy: str | None = None
 
     def read(self, group: Mapping[str, Any]) -> float:
-        """Give the present value as a float."""
+        """Return the present value as a float."""
         return float(group[self.name][self.index])
 
     def write(self, group: MutableMapping[str, Any], value: float) -> None:
@@ -101,7 +101,7 @@ class Item:
         return _rounded(group[self.name][self.index], value)
 
     def stamps(self, groups: Sequence[Mapping[str, Any]]) -> list[object]:
-        """Give the numbers, or the identities of the tensors and how often they were written."""
+        """Return the numbers, or the identities of the tensors and how often they were written."""
         return _stamps([group[self.name][self.index] for group in groups])
 
 
@@ -116,7 +116,7 @@ def _stamps(present: list[object]) -> list[object]:
 
 
 def plain_floats(values: Sequence[object]) -> bool:
-    """Tell whether all *values* are floats and nothing else, at the price of looking at their types."""
+    """Return whether all *values* are floats and nothing else, at the price of looking at their types."""
     return set(map(type, values)) <= {float}
 
 

@@ -42,7 +42,7 @@ class Counters:
     updates: dict[str, int] = field(default_factory=dict)
 
     def ticks(self, unit: Unit, optimizer: str) -> int:
-        """Give the ticks of a clock; by iteration, those of *optimizer*."""
+        """Return the ticks of a clock; by iteration, those of *optimizer*."""
         match unit:
             case "iteration":
                 return self.updates.get(optimizer, self.iteration)
@@ -54,7 +54,7 @@ class Counters:
                 return self.tokens
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain JSON; `updates` are there only where they tell something."""
+        """Return plain JSON; `updates` are there only where they tell something."""
         counted: dict[str, Any] = {
             "iteration": self.iteration,
             "epoch": self.epoch,
@@ -65,7 +65,7 @@ class Counters:
         return {**counted, "updates": dict(self.updates)} if self.updates else counted
 
     def copy(self) -> Counters:
-        """Give an independent copy."""
+        """Return an independent copy."""
         return replace(self, updates=dict(self.updates))
 
 
@@ -96,7 +96,7 @@ class Timeline:
     cadence: Mapping[str, int] = field(default_factory=dict)
 
     def left_out(self) -> set[str]:
-        """Give the optimizers that do not take part in the iteration that comes next, by their cadence."""
+        """Return the optimizers that do not take part in the iteration that comes next, by their cadence."""
         return {name for name, every in self.cadence.items() if (self.counters.iteration + 1) % every}
 
     def finish_iteration(
@@ -132,7 +132,7 @@ class Timeline:
         return self._tick("epoch", 1)
 
     def copy(self) -> Timeline:
-        """Give an independent copy, to look ahead with."""
+        """Return an independent copy, to look ahead with."""
         twins = {key: composition.copy() for key, composition in self.compositions.items()}
         return Timeline(self.counters.copy(), twins, self.cadence)
 

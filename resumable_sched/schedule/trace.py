@@ -1,4 +1,4 @@
-"""Give the values that training will use, with no model, by the arithmetic that training runs."""
+"""Return the values that training will use, with no model, by the arithmetic that training runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Trace:
 
 
 def rows_from(now: int, iterations: int | range) -> range:
-    """Give the rows of a trace: so many *iterations* from *now* on, or those of a range.
+    """Return the rows of a trace: so many *iterations* from *now* on, or those of a range.
 
     >>> rows_from(5, 3), rows_from(5, range(10, 100, 30))
     (range(5, 8), range(10, 100, 30))

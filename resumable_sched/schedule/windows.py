@@ -32,7 +32,7 @@ class Sizes:
     cadence: Mapping[str, int] | None = None
 
     def iteration_of(self, scheduler: ParamScheduler, optimizer: str, tick: int) -> int | None:
-        """Give the iteration with which the clock of *scheduler* reaches *tick*; None if it cannot be told."""
+        """Return the iteration with which the clock of *scheduler* reaches *tick*; None if it cannot be told."""
         if tick == 0:
             return 0
         match scheduler.clock_unit:
@@ -70,14 +70,14 @@ class Window:
 
     @property
     def key(self) -> str:
-        """Give what a trace calls the hyper-parameter."""
+        """Return what a trace calls the hyper-parameter."""
         return f"{self.optimizer}.{self.parameter}" if self.optimizer else self.parameter
 
 
 def named_schedulers(
     schedulers: Sequence[ParamScheduler] | Mapping[str, Sequence[ParamScheduler]],
 ) -> Iterator[tuple[str, int, ParamScheduler]]:
-    """Give each schedule with the name of its optimizer and its place in the list."""
+    """Return each schedule with the name of its optimizer and its place in the list."""
     lists: Mapping[str, Sequence[Any]] = schedulers if isinstance(schedulers, Mapping) else {"": schedulers}
     for name, members in lists.items():
         for index, scheduler in enumerate(members):
@@ -89,7 +89,7 @@ def windows_of(
     lengths: Lengths,
     sizes: Sizes | None = None,
 ) -> list[Window]:
-    """Give the window of each schedule; one whose `end` was not given ends with training."""
+    """Return the window of each schedule; one whose `end` was not given ends with training."""
     sizes = Sizes(lengths.epoch_length) if sizes is None else sizes
     found = []
     for name, index, scheduler in named_schedulers(schedulers):

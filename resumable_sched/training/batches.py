@@ -18,7 +18,7 @@ END: Final = object()
 
 
 def generators_of(loader: object) -> dict[str, torch.Generator]:
-    """Give the generators of its own that *loader* draws from: its own one, and that of its sampler."""
+    """Return the generators of its own that *loader* draws from: its own one, and that of its sampler."""
     owners = {
         "loader": loader,
         "sampler": getattr(loader, "sampler", None),
@@ -81,7 +81,7 @@ class Batches:
             self._iterator = iter(self._loader)
 
     def _resumed(self) -> Iterator[Any] | None:
-        """Give an iterator that goes on in the middle of the epoch; None where a new epoch begins."""
+        """Return an iterator that goes on in the middle of the epoch; None where a new epoch begins."""
         now = self._rng.state_dict()
         if self._start is not None:
             self._rng.load_state_dict(self._start)
@@ -96,7 +96,7 @@ class Batches:
         return iterator
 
     def take(self) -> object:
-        """Give the next batch, or `END`.
+        """Return the next batch, or `END`.
 
         Raises:
             RuntimeError: The epoch is shorter or longer than the loader has said.
@@ -119,7 +119,7 @@ class Batches:
         self.taken = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Give where the loader is, and the generators with which the epoch began."""
+        """Return where the loader is, and the generators with which the epoch began."""
         begun = self._start is not None
         loader = self._loader.state_dict() if self.stateful and begun else None  # type: ignore[attr-defined]
         return {"taken": self.taken, "ended": self._ended, "loader": loader, "start": self._start}

@@ -120,7 +120,7 @@ class CheckpointHook(Hook):
 
     @property
     def manager(self) -> CheckpointManager:
-        """Give the manager that saves.
+        """Return the manager that saves.
 
         Raises:
             RuntimeError: The training has not started yet.
@@ -273,7 +273,7 @@ class TraceHook(Hook):
 
 
 def arranged(hooks: Sequence[Hook], *, checkpoint: CheckpointHook | None, preemptible: bool) -> tuple[Hook, ...]:
-    """Give all hooks of a training in the order of the ``after_...`` events.
+    """Return all hooks of a training in the order of the ``after_...`` events.
 
     Args:
         hooks: Those of the user.

@@ -58,7 +58,7 @@ class Progress:
         self.measured_at = (-1, -1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give plain JSON."""
+        """Return plain JSON."""
         return {
             "validation_due": self.validation_due,
             "skipped_updates": self.skipped_updates,
@@ -126,50 +126,50 @@ class Run:
 
     @property
     def max_epochs(self) -> int | None:
-        """Give the epochs of the training, as `SchedulerGroup.extend` says if it was called."""
+        """Return the epochs of the training, as `SchedulerGroup.extend` says if it was called."""
         return None if self._max_epochs is None else self.group.extension.get("max_epochs", self._max_epochs)
 
     @property
     def max_iters(self) -> int | None:
-        """Give the updates of the training, as `SchedulerGroup.extend` says if it was called."""
+        """Return the updates of the training, as `SchedulerGroup.extend` says if it was called."""
         return None if self._max_iters is None else self.group.extension.get("max_iters", self._max_iters)
 
     @property
     def iteration(self) -> int:
-        """Give the completed optimizer updates."""
+        """Return the completed optimizer updates."""
         return self.group.iteration
 
     @property
     def epoch(self) -> int:
-        """Give the completed epochs."""
+        """Return the completed epochs."""
         return self.group.epoch
 
     @property
     def total_iterations(self) -> int | None:
-        """Give the updates of the whole training; None where nobody knows."""
+        """Return the updates of the whole training; None where nobody knows."""
         return self.group.training_length("iteration")
 
     @property
     def validation_due(self) -> bool:
-        """Tell whether a validation comes before the next update."""
+        """Return whether a validation comes before the next update."""
         return self.progress.validation_due
 
     @property
     def skipped_updates(self) -> int:
-        """Give the updates that did not take place because gradients were inf or nan."""
+        """Return the updates that did not take place because gradients were inf or nan."""
         return self.progress.skipped_updates
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Give what the last validation has found; empty before the first one."""
+        """Return what the last validation has found; empty before the first one."""
         return self.progress.metrics
 
     @property
     def metrics_here(self) -> dict[str, float] | None:
-        """Give the metrics of the model as it is now; None where it was not validated since its last update."""
+        """Return the metrics of the model as it is now; None where it was not validated since its last update."""
         return self.metrics if self.progress.measured_at == (self.iteration, self.epoch) else None
 
     @property
     def position(self) -> tuple[int, int, bool]:
-        """Give where the training is; two checkpoints at one position are the same."""
+        """Return where the training is; two checkpoints at one position are the same."""
         return self.iteration, self.epoch, self.validation_due

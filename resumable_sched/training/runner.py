@@ -294,7 +294,7 @@ class Runner(Run):
         self._validate_if_due()
 
     def _is_validation_due(self, *, by_epoch: bool) -> bool:
-        """Tell whether a validation follows the epoch, or update, that is about to be counted."""
+        """Return whether a validation follows the epoch, or update, that is about to be counted."""
         if self._validation is None or self._validation.by_epoch is not by_epoch:
             return False
         count, last = (self.epoch + 1, self.max_epochs) if by_epoch else (self.iteration + 1, self.max_iters)

@@ -161,7 +161,7 @@ class Updater:
         return scaler.get_scale() >= before > 0.0
 
     def _counts(self, parts: list[_Part]) -> tuple[int, int]:
-        """Give samples and tokens of all ranks."""
+        """Return samples and tokens of all ranks."""
         samples, tokens = sum(part.samples for part in parts), sum(part.tokens for part in parts)
         if self._ranks.world_size == 1:
             return samples, tokens
@@ -189,7 +189,7 @@ def _part(result: object, batch: object) -> _Part:
 
 
 def _batch_size(batch: object) -> int:
-    """Give the length of the first tensor in *batch*; 0 where there is none.
+    """Return the length of the first tensor in *batch*; 0 where there is none.
 
     >>> _batch_size([torch.zeros(4, 2), torch.zeros(4)]), _batch_size({"x": torch.zeros(3)}), _batch_size("text")
     (4, 3, 0)

@@ -60,7 +60,7 @@ class Validation(NamedTuple):
         return _average([json.loads(part) for part in parts])
 
     def _sums(self, model: torch.nn.Module) -> dict[str, Any]:
-        """Give the weighted sums of this rank, and the weight."""
+        """Return the weighted sums of this rank, and the weight."""
         sums: dict[str, float] = {}
         weight = 0.0
         for index, batch in enumerate(self.loader):

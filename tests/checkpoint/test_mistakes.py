@@ -95,7 +95,7 @@ class Broken:
         self._saves, self._loads = saves, loads
 
     def state_dict(self) -> dict[str, int]:
-        """Give something, or fail."""
+        """Return something, or fail."""
         if not self._saves:
             raise RuntimeError("boom")
         return {"x": 1}
@@ -213,7 +213,7 @@ class _Holder:
         self.value = value
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the tensor."""
+        """Return the tensor."""
         return {"value": self.value}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

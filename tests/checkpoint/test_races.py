@@ -52,7 +52,7 @@ def once(verb: str, end: str, act: Callable[[], object]) -> Callable[[str, str],
 
 
 def listed(root: Path) -> list[tuple[int, str, bool]]:
-    """Give iteration and status of each checkpoint, and whether it counts."""
+    """Return iteration and status of each checkpoint, and whether it counts."""
     return [(it.iteration, it.status, it.current) for it in start(root, read_only=True).checkpoints()]
 
 

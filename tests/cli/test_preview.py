@@ -32,7 +32,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Give a config file."""
+    """Return a config file."""
     (tmp_path / "config.py").write_text(GUIDE)
     return tmp_path / "config.py"
 

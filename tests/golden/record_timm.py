@@ -76,7 +76,7 @@ def draw(r: random.Random, name: str, rates: list[float]) -> dict[str, Any]:
 
 
 def record(peer: Any, name: str, seed: int) -> dict[str, Any]:
-    """Give the arguments of a case, and the learning rate of each group at each tick."""
+    """Return the arguments of a case, and the learning rate of each group at each tick."""
     r = random.Random(f"{name} {seed}")
     rates = list(RATES) if r.random() < 0.5 else [RATES[0]]
     arguments = draw(r, name, rates)
@@ -91,7 +91,7 @@ def record(peer: Any, name: str, seed: int) -> dict[str, Any]:
 
 
 def record_page(peer: dict[str, Any]) -> dict[str, list[float]]:
-    """Give the learning rates of each call in the table of docs/migration.md, which assumes a learning rate of 0.1."""
+    """Return the learning rates of each call in the table of docs/migration.md, which begins at 0.1."""
     page = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
     values: dict[str, list[float]] = {}
     for call in re.findall(r"^\| `(\w+LRScheduler\(optimizer, .*?\))` \|", page, re.MULTILINE):

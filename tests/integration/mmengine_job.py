@@ -71,21 +71,21 @@ class ToyModel(BaseModel):  # type: ignore[misc]
         self.linear = torch.nn.Linear(2, 1)
 
     def forward(self, inputs: torch.Tensor, mode: str) -> Any:
-        """Give the loss, or what is predicted."""
+        """Return the loss, or what is predicted."""
         predicted = self.linear(inputs)
         return {"loss": (predicted - inputs.sum(1, keepdim=True)).square().mean()} if mode == "loss" else [predicted]
 
 
 @DATASETS.register_module()
 class ToyDataset(torch.utils.data.Dataset[Any]):
-    """Give 20 samples, so 5 iterations of an epoch."""
+    """Return 20 samples, so 5 iterations of an epoch."""
 
     def __len__(self) -> int:
-        """Give how many."""
+        """Return how many."""
         return 20
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Give one."""
+        """Return one."""
         return {"inputs": torch.tensor([index / 20, 1 - index / 30])}
 
 
@@ -99,7 +99,7 @@ class ToyMetric(BaseMetric):  # type: ignore[misc]
         self.results.append(1)
 
     def compute_metrics(self, results: list[int]) -> dict[str, float]:
-        """Give the metric of this epoch."""
+        """Return the metric of this epoch."""
         epoch = Values.epoch
         del results
         return {"score": 1.0 / min(epoch, 3)}

@@ -65,7 +65,7 @@ class Outcomes:
 
 
 def documented() -> dict[str, str]:
-    """Give the tests that fail by decision, each with a part of the error that they fail with.
+    """Return the tests that fail by decision, each with a part of the error that they fail with.
 
     >>> documented()["test_step_scheduler_convert_iterbased"]
     'ValueError: `epoch_length` must be a positive integer'
@@ -75,7 +75,7 @@ def documented() -> dict[str, str]:
 
 
 def surprises(failed: Mapping[str, str]) -> dict[str, str]:
-    """Give the failures that no decision explains.
+    """Return the failures that no decision explains.
 
     >>> surprises({"a.py::Test::test_resume": "KeyError: 'lr'"})
     {'a.py::Test::test_resume': "KeyError: 'lr'"}

@@ -15,5 +15,5 @@ TIMES = int(os.environ.get("RESUMABLE_SCHED_TIMES", "1"))
 
 
 def batches(size: int, count: int) -> list[range]:
-    """Give *count* ranges (or some times as many) of *size* seeds; each is for one test."""
+    """Return *count* ranges (or some times as many) of *size* seeds; each is for one test."""
     return [range(FIRST + size * index, FIRST + size * (index + 1)) for index in range(count * TIMES)]

@@ -32,7 +32,7 @@ TOLERANCE = 1e-11
 
 
 def shown(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Give what is scheduled, in each param group."""
+    """Return what is scheduled, in each param group."""
     momenta = [group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups]
     return [*(float(group["lr"]) for group in optimizer.param_groups), *momenta]
 

@@ -47,7 +47,7 @@ class Net(pl.LightningModule):
         self.values: dict[int, list[float]] = {}
 
     def training_step(self, batch: Any, index: int) -> torch.Tensor:  # noqa: ARG002
-        """Give the loss."""
+        """Return the loss."""
         return torch.nn.functional.mse_loss(self.layers(batch[0]), batch[1])
 
     def validation_step(self, batch: Any, index: int) -> None:
@@ -60,7 +60,7 @@ class Net(pl.LightningModule):
         self.values[self.global_step] = [group["lr"], group["momentum"]]
 
     def configure_optimizers(self) -> Any:
-        """Give optimizer and schedulers."""
+        """Return optimizer and schedulers."""
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
         schedulers = [
             LinearLR(optimizer, start_factor=0.1, end=10, by_epoch=False),

@@ -36,12 +36,12 @@ RECORDED: dict[str, list[float]] = json.loads((ROOT / "tests" / "golden" / "timm
 
 
 def scale(tick: int) -> float:
-    """Give a factor near 1."""
+    """Return a factor near 1."""
     return 0.95 + 0.01 * (tick % 5)
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Give the peer, its call and ours of each row."""
+    """Return the peer, its call and ours of each row."""
     found, peer = [], ""
     for line in (ROOT / "docs" / "migration.md").read_text().splitlines():
         if line.startswith("## "):
@@ -52,7 +52,7 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def optimizer() -> torch.optim.Optimizer:
-    """Give an optimizer with the learning rate that the page assumes."""
+    """Return an optimizer with the learning rate that the page assumes."""
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=BASE, momentum=0.9)
 
 
@@ -67,7 +67,7 @@ def cosine(x: float, low: float) -> float:
 
 
 def doubling(t: int) -> float:
-    """Give the share of the present cycle, of which each is twice as long as the last; the first has 10 ticks."""
+    """Return the share of the present cycle, of which each is twice as long as the last; the first has 10 ticks."""
     begin, length = 0, 10
     while t >= begin + length:
         begin, length = begin + length, 2 * length

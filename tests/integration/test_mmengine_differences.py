@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def sgd(lr: float = 1.0) -> torch.optim.SGD:
-    """Give an optimizer."""
+    """Return an optimizer."""
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=0.5)
 
 
@@ -32,7 +32,7 @@ def both(name: str, *arguments: Any, **config: Any) -> tuple[Any, Any]:
 
 
 def lr(scheduler: Any) -> float:
-    """Give the learning rate of the optimizer of a schedule."""
+    """Return the learning rate of the optimizer of a schedule."""
     return float(scheduler.optimizer.param_groups[0]["lr"])
 
 

@@ -49,7 +49,7 @@ SEEDS = batches(25, 16)
 
 
 def sgd() -> torch.optim.Optimizer:
-    """Give an optimizer of three param groups with different values."""
+    """Return an optimizer of three param groups with different values."""
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
     groups: list[dict[str, Any]] = [
         {"params": [weights[0]]},
@@ -60,7 +60,7 @@ def sgd() -> torch.optim.Optimizer:
 
 
 def adam() -> torch.optim.Optimizer:
-    """Give an optimizer that keeps its momentum in `betas`."""
+    """Return an optimizer that keeps its momentum in `betas`."""
     return torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.9, 0.99))
 
 

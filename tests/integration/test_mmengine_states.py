@@ -24,7 +24,7 @@ SEEDS = [range(start, start + 20) for start in range(0, 160, 20)]
 
 
 def saved(state: Any) -> Any:
-    """Give *state* as it comes out of a checkpoint."""
+    """Return *state* as it comes out of a checkpoint."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -33,7 +33,7 @@ def saved(state: Any) -> Any:
 
 
 def values(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Give what is scheduled."""
+    """Return what is scheduled."""
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 
@@ -88,7 +88,7 @@ def test_random_lists_go_on_as_mmengine_would_have(seeds: range) -> None:
 
 
 def build(gamma: float = 0.5, milestone: int = 3) -> tuple[SchedulerGroup, torch.optim.Optimizer]:
-    """Give a group on two clocks and two hyper-parameters."""
+    """Return a group on two clocks and two hyper-parameters."""
     optimizer = sgd()
     schedulers = [
         LinearLR(optimizer, 0.1, end=8, by_epoch=False),
@@ -99,7 +99,7 @@ def build(gamma: float = 0.5, milestone: int = 3) -> tuple[SchedulerGroup, torch
 
 
 def states() -> list[dict[str, Any]]:
-    """Give the states of the same with MMEngine, after 6 iterations."""
+    """Return the states of the same with MMEngine, after 6 iterations."""
     optimizer = sgd()
     schedulers = [
         peer.LinearLR(optimizer, 0.1, end=8, by_epoch=False),

@@ -16,7 +16,7 @@ BATCH = 16  # samples of each rank in an update
 
 
 def build() -> tuple[dict[str, Any], SchedulerGroup]:
-    """Give what a checkpoint holds, and the schedules in it, as a process that starts would."""
+    """Return what a checkpoint holds, and the schedules in it, as a process that starts would."""
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
     schedulers = [

@@ -44,12 +44,12 @@ PEERS = {"Poly": "PolynomialLR", "CosineAnnealingWarmRestarts": "CosineAnnealing
 
 
 def waves(tick: int) -> float:
-    """Give a factor that is 0 at times."""
+    """Return a factor that is 0 at times."""
     return (1.0 + math.cos(tick / 5.0)) / 2.0 if tick % 7 else 0.0
 
 
 def slow(tick: int) -> float:
-    """Give a factor near 1."""
+    """Return a factor near 1."""
     return 0.95 + 0.1 * (tick % 2)
 
 
@@ -76,7 +76,7 @@ class Drawn:
 
 
 def optimizer() -> torch.optim.Optimizer:
-    """Give an optimizer of some param groups with different learning rates."""
+    """Return an optimizer of some param groups with different learning rates."""
     groups: list[dict[str, Any]] = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in RATES]
     return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
 
@@ -138,7 +138,7 @@ def drawn(r: random.Random, family: str) -> Drawn:  # noqa: C901, PLR0911 - a ca
 
 
 def same(family: str, **own: Any) -> Drawn:
-    """Give a schedule whose arguments are the same on both sides."""
+    """Return a schedule whose arguments are the same on both sides."""
     return Drawn(family, own, own)
 
 

@@ -20,22 +20,22 @@ CHAIN, SEQUENCE = peer.ChainedScheduler, peer.SequentialLR
 
 
 def half(tick: int) -> float:  # noqa: ARG001 - the same at every tick
-    """Give a factor."""
+    """Return a factor."""
     return 0.5
 
 
 def one(tick: int) -> float:  # noqa: ARG001
-    """Give no factor."""
+    """Return no factor."""
     return 1.0
 
 
 def sgd() -> torch.optim.SGD:
-    """Give an optimizer."""
+    """Return an optimizer."""
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.5)
 
 
 def torchs(build: Callable[[Any], Any], count: int) -> list[float]:
-    """Give the first *count* learning rates of torch, rounded."""
+    """Return the first *count* learning rates of torch, rounded."""
     target = sgd()
     scheduler, values = build(target), []
     for tick in range(count):
@@ -46,7 +46,7 @@ def torchs(build: Callable[[Any], Any], count: int) -> list[float]:
 
 
 def ours(build: Callable[[Any], list[Any]], count: int) -> list[float]:
-    """Give the first *count* learning rates of ours, rounded."""
+    """Return the first *count* learning rates of ours, rounded."""
     target = sgd()
     return [round(value, 9) for value in SchedulerGroup(target, build(target)).trace(count).values["lr"][0]]
 

@@ -18,7 +18,7 @@ from resumable_sched.integrations.torch_lr_scheduler import PATIENCE, GroupLRSch
 
 
 def build(*more: Any, **settings: Any) -> tuple[torch.optim.Optimizer, SchedulerGroup]:
-    """Give an optimizer and a group with both clocks."""
+    """Return an optimizer and a group with both clocks."""
     weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
     groups: list[dict[str, Any]] = [{"params": [weights[0]]}, {"params": [weights[1]], "lr": 0.5}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)

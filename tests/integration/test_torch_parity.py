@@ -30,19 +30,19 @@ SEEDS = batches(20, 5)
 
 
 def optimizer() -> torch.optim.Optimizer:
-    """Give an optimizer of two param groups with different learning rates."""
+    """Return an optimizer of two param groups with different learning rates."""
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     groups: list[dict[str, Any]] = [{"params": [weights[0]]}, {"params": [weights[1]], "lr": 0.5}]
     return torch.optim.SGD(groups, lr=0.05, momentum=0.9)
 
 
 def waves(tick: int) -> float:
-    """Give a factor that is 0 at times."""
+    """Return a factor that is 0 at times."""
     return (1.0 + math.cos(tick / 5.0)) / 2.0 if tick % 7 else 0.0
 
 
 def slow(tick: int) -> float:
-    """Give a factor near 1."""
+    """Return a factor near 1."""
     return 0.95 + 0.1 * (tick % 2)
 
 
@@ -77,7 +77,7 @@ def function(r: random.Random) -> dict[str, Any]:
 
 
 def never_zero(r: random.Random) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
-    """Give a function that does not end everything."""
+    """Return a function that does not end everything."""
     return {"lr_lambda": slow}
 
 

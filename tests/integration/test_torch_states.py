@@ -31,7 +31,7 @@ TOLERANCE = 1e-11
 
 
 def saved(state: Any) -> Any:
-    """Give *state* as it comes out of a file."""
+    """Return *state* as it comes out of a file."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -39,7 +39,7 @@ def saved(state: Any) -> Any:
 
 
 def shown(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Give what is scheduled, in each param group."""
+    """Return what is scheduled, in each param group."""
     return [float(group[name]) for group in optimizer.param_groups for name in ("lr", "momentum")]
 
 
@@ -50,7 +50,7 @@ def follow(ours: torch.optim.Optimizer, theirs: torch.optim.Optimizer, *, exact:
 
 
 def metric(epoch: int) -> float:
-    """Give a metric that goes up and down."""
+    """Return a metric that goes up and down."""
     return math.sin(epoch / 3.0) + epoch % 4 * 0.1
 
 
@@ -108,7 +108,7 @@ def test_a_plateau_goes_on_with_what_it_has_seen(name: str) -> None:
 
 
 def chained(optimizer: torch.optim.Optimizer) -> tuple[peer.LRScheduler, peer.LRScheduler, peer.ReduceLROnPlateau]:
-    """Give three schedulers of one optimizer, two by iteration and a plateau by epoch."""
+    """Return three schedulers of one optimizer, two by iteration and a plateau by epoch."""
     return (
         peer.LinearLR(optimizer, 0.1, total_iters=10),
         peer.CosineAnnealingLR(optimizer, 40, eta_min=0.01),

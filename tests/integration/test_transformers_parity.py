@@ -29,7 +29,7 @@ SEEDS = batches(20, 5)
 
 
 def optimizer() -> torch.optim.Optimizer:
-    """Give an optimizer of two param groups with different learning rates."""
+    """Return an optimizer of two param groups with different learning rates."""
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     groups: list[dict[str, Any]] = [{"params": [weights[0]]}, {"params": [weights[1]], "lr": 0.5}]
     return torch.optim.AdamW(groups, lr=0.05)
@@ -146,7 +146,7 @@ def test_recipes_give_the_peers_learning_rates(draw: Callable[..., tuple[Any, ..
 
 
 def rounds_a_restart_down(tick: int, length: int, cycles: int) -> bool:
-    """Tell whether the peer takes a restart for the end of the cycle before.
+    """Return whether the peer takes a restart for the end of the cycle before.
 
     It computes the share of the cycle as ``cycles * (tick / length) % 1``, which is 0.999... and not 0 at some ticks.
     """

@@ -30,7 +30,7 @@ class Net(torch.nn.Module):
         self.layers = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Give what the Trainer wants."""
+        """Return what the Trainer wants."""
         predicted = self.layers(x)
         return {"loss": torch.nn.functional.mse_loss(predicted, labels), "logits": predicted}
 

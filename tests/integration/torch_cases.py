@@ -15,22 +15,22 @@ __all__ = ["BESIDE", "CLOSED", "PLATEAUS", "Ending", "Hill", "Weighty", "build_o
 
 
 def scale(tick: int) -> float:
-    """Give a factor near 1."""
+    """Return a factor near 1."""
     return 0.95 + 0.01 * (tick % 5)
 
 
 def falling(tick: float) -> float:
-    """Give a factor that falls."""
+    """Return a factor that falls."""
     return 1.0 / (1.0 + 0.1 * tick)
 
 
 def power(tick: int, *, exponent: float) -> float:
-    """Give a factor that has an argument."""
+    """Return a factor that has an argument."""
     return float((1.0 + tick) ** -exponent)
 
 
 def build_optimizer(kind: str = "SGD") -> torch.optim.Optimizer:
-    """Give an optimizer of two param groups with different learning rates."""
+    """Return an optimizer of two param groups with different learning rates."""
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     groups: list[dict[str, Any]] = [{"params": [weights[0]]}, {"params": [weights[1]], "lr": 0.5}]
     if kind == "SGD":

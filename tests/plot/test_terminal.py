@@ -18,12 +18,12 @@ GUIDE: list[dict[str, Any]] = [
 
 
 def preview(config: Any = GUIDE, label: str = "config.py", **options: Any) -> Preview:
-    """Give a preview of 12 epochs of 100 iterations."""
+    """Return a preview of 12 epochs of 100 iterations."""
     return preview_config(config, **{"epochs": 12, "epoch_length": 100, "label": label, **options})
 
 
 def text_of(previews: list[Preview], width: int = 80, height: int = 22) -> list[str]:
-    """Give the lines without their colours."""
+    """Return the lines without their colours."""
     return [line.plain for line in plot_in_terminal(previews, width, height)]
 
 

@@ -30,7 +30,7 @@ LENGTHS: dict[str, Any] = {"epochs": 12, "epoch_length": 100}
 
 
 def live(iterations: int) -> SchedulerGroup:
-    """Give a group that has done some iterations of 12 epochs."""
+    """Return a group that has done some iterations of 12 epochs."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
     group = SchedulerGroup(optimizer, build_schedulers(optimizer, GUIDE), epoch_length=100, max_epochs=12)
     for _ in range(iterations):
@@ -41,17 +41,17 @@ def live(iterations: int) -> SchedulerGroup:
 
 
 def panels(figure: Figure) -> dict[str, Axes]:
-    """Give the panels by what they are called."""
+    """Return the panels by what they are called."""
     return {axes.get_ylabel(): axes for axes in figure.axes if axes.get_ylabel()}
 
 
 def curves(panel: Axes) -> list[Any]:
-    """Give the curves, without the straight lines that mark a place."""
+    """Return the curves, without the straight lines that mark a place."""
     return [line for line in panel.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
 
 
 def words(figure: Figure) -> str:
-    """Give all that is written above the panels, and the title."""
+    """Return all that is written above the panels, and the title."""
     return "\n".join([figure.get_suptitle(), *(text.get_text() for axes in figure.axes for text in axes.texts)])
 
 

@@ -58,12 +58,12 @@ PARTS: tuple[dict[str, Any], ...] = (
 
 
 def ripple(tick: int) -> float:
-    """Give a factor that passes through 0."""
+    """Return a factor that passes through 0."""
     return (tick % 5) / 4
 
 
 def shrink(tick: int) -> float:
-    """Give a factor that is never 0."""
+    """Return a factor that is never 0."""
     return 1.0 - 0.1 * (tick % 3)
 
 
@@ -90,7 +90,7 @@ class Case:
     writes: tuple[int, ...] = ()
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Give a new optimizer."""
+        """Return a new optimizer."""
         weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
         rate: Any = torch.tensor(0.05) if self.tensor else 0.05
         other: Any = torch.tensor(0.5) if self.tensor else 0.5
@@ -108,7 +108,7 @@ class Case:
         return SchedulerGroup(optimizer, self.schedulers(optimizer), max_iters=ITERATIONS)
 
     def events(self) -> list[tuple[str, float | None]]:
-        """Give what happens in order: ("write", group), ("step", None), ("epoch", None), ("observe", metric)."""
+        """Return what happens in order: ("write", group), ("step", None), ("epoch", None), ("observe", metric)."""
         happened: list[tuple[str, float | None]] = []
         for epoch, (length, metric) in enumerate(zip(self.epochs, self.metrics, strict=True)):
             if epoch in self.writes:
@@ -121,7 +121,7 @@ class Case:
 
 
 def shown(optimizer: torch.optim.Optimizer) -> list[tuple[float, float]]:
-    """Give learning rate and momentum of each param group."""
+    """Return learning rate and momentum of each param group."""
     return [
         (float(group["lr"]), float(group["betas"][0] if "betas" in group else group["momentum"]))
         for group in optimizer.param_groups

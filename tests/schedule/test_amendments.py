@@ -23,7 +23,7 @@ from resumable_sched.schedule import (
 
 
 def sgd(groups: int = 2) -> torch.optim.Optimizer:
-    """Give an optimizer whose param groups have the learning rates 1, 2, ..."""
+    """Return an optimizer whose param groups have the learning rates 1, 2, ..."""
     params = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0 + index} for index in range(groups)]
     return torch.optim.SGD(params, lr=1.0, momentum=0.9)
 
@@ -47,7 +47,7 @@ def chain(optimizer: torch.optim.Optimizer) -> SchedulerGroup:
 
 
 def shown(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Give the learning rate of each param group."""
+    """Return the learning rate of each param group."""
     return [group["lr"] for group in optimizer.param_groups]
 
 

@@ -42,23 +42,23 @@ if TYPE_CHECKING:
 
 
 def halve(tick: int) -> float:
-    """Give a factor that halves."""
+    """Return a factor that halves."""
     return 0.5**tick
 
 
 def tenth(tick: int) -> float:  # noqa: ARG001 - a function of the tick
-    """Give a constant."""
+    """Return a constant."""
     return 0.1
 
 
 def optimizer(groups: int = 2) -> torch.optim.Optimizer:
-    """Give an optimizer whose groups all start from the same learning rate."""
+    """Return an optimizer whose groups all start from the same learning rate."""
     weights = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(groups)]
     return torch.optim.SGD(weights, lr=1.0, momentum=0.5)
 
 
 def run(scheduler: schedule.ParamScheduler, ticks: int) -> list[list[float]]:
-    """Give the values of each tick."""
+    """Return the values of each tick."""
     seen = []
     for _ in range(ticks):
         seen.append(scheduler.get_last_value())

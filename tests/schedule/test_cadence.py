@@ -23,7 +23,7 @@ from resumable_sched.schedule import (
 
 
 def optimizers() -> dict[str, torch.optim.Optimizer]:
-    """Give the optimizers of a GAN."""
+    """Return the optimizers of a GAN."""
     rates = {"generator": 0.1, "critic": 0.4}
     return {
         name: torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=0.9) for name, lr in rates.items()
@@ -45,7 +45,7 @@ def build(owners: dict[str, torch.optim.Optimizer], **arguments: Any) -> Schedul
 
 
 def shown(owners: dict[str, torch.optim.Optimizer]) -> list[tuple[float, float]]:
-    """Give learning rate and momentum of each optimizer."""
+    """Return learning rate and momentum of each optimizer."""
     return [(each.param_groups[0]["lr"], each.param_groups[0]["momentum"]) for each in owners.values()]
 
 

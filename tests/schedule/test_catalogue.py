@@ -41,7 +41,7 @@ ALL = [f"{family}{suffix}" for family in FAMILIES for suffix in ("LR", "Momentum
 
 
 def named(name: str) -> type[ParamScheduler]:
-    """Give a public schedule by its name."""
+    """Return a public schedule by its name."""
     found: type[ParamScheduler] = getattr(schedule, name)
     assert issubclass(found, ParamScheduler)
     return found

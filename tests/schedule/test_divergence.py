@@ -18,7 +18,7 @@ def group_of(*schedules: tuple[type[Any], dict[str, Any]], lr: float = 1.0, **le
 
 
 def difference(saved: SchedulerGroup, new: SchedulerGroup) -> str:
-    """Give what the error says besides the fields."""
+    """Return what the error says besides the fields."""
     with pytest.raises(ScheduleMismatchError) as raised:
         new.load_state_dict(saved.state_dict())
     assert all(line in str(raised.value) for line in raised.value.differences)

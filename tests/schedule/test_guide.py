@@ -39,7 +39,7 @@ PARAMETERS = ("lr", "momentum", "weight_decay")
 
 
 def examples() -> dict[str, str]:
-    """Give the config of each example by the name of its picture, by the code that draws the pictures."""
+    """Return the config of each example by the name of its picture, by the code that draws the pictures."""
     spec = importlib.util.spec_from_file_location("make_figures", DOCS / "make_figures.py")
     assert spec is not None
     assert spec.loader is not None
@@ -52,12 +52,12 @@ EXAMPLES = examples()
 
 
 def sgd() -> torch.optim.Optimizer:
-    """Give the optimizer of the guide."""
+    """Return the optimizer of the guide."""
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, weight_decay=0.01)
 
 
 def row(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Give what the optimizer shows."""
+    """Return what the optimizer shows."""
     return [optimizer.param_groups[0][name] for name in PARAMETERS]
 
 
@@ -72,7 +72,7 @@ def peer_values(config: Any) -> list[list[float]]:
 
 
 def stepped(optimizer: torch.optim.Optimizer, schedulers: Sequence[Any]) -> list[list[float]]:
-    """Give the values of each iteration of a training that steps every schedule by itself."""
+    """Return the values of each iteration of a training that steps every schedule by itself."""
     rows = []
     for iteration in range(EPOCHS * EPOCH_LENGTH):
         rows.append(row(optimizer))

@@ -14,12 +14,12 @@ WARM_UP = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin"
 
 
 def sgd() -> torch.optim.Optimizer:
-    """Give an optimizer."""
+    """Return an optimizer."""
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
 
 
 def found(config: Any, **lengths: Any) -> list[tuple[str, str]]:
-    """Give kind and level of what is found in *config*, without what is said of every schedule."""
+    """Return kind and level of what is found in *config*, without what is said of every schedule."""
     lengths = {"epoch_length": 100, "max_epochs": 12, **lengths}
     return [(it.kind, it.level) for it in lint(build_schedulers(sgd(), config), **lengths) if it.kind != "default"]
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 def parameter() -> list[torch.nn.Parameter]:
-    """Give a new parameter."""
+    """Return a new parameter."""
     return [torch.nn.Parameter(torch.zeros(1))]
 
 
 def named() -> torch.optim.Optimizer:
-    """Give an optimizer with a backbone and a head."""
+    """Return an optimizer with a backbone and a head."""
     groups = [
         {"params": parameter(), "name": "backbone", "lr": 0.1},
         {"params": parameter(), "name": "head", "lr": 1.0, "weight_decay": 0.0},
@@ -53,7 +53,7 @@ def nothing(group: Mapping[str, Any]) -> bool:
 
 
 def shown(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Give the learning rate of each param group."""
+    """Return the learning rate of each param group."""
     return [group["lr"] for group in optimizer.param_groups]
 
 
@@ -342,7 +342,7 @@ def test_a_truth_value_is_no_hyper_parameter() -> None:
 
 
 def lrs(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Give the learning rates."""
+    """Return the learning rates."""
     return [group["lr"] for group in optimizer.param_groups]
 
 

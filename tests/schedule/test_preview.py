@@ -24,7 +24,7 @@ LENGTHS: dict[str, Any] = {"epochs": 12, "epoch_length": 100}
 
 
 def live(config: Any = GUIDE) -> SchedulerGroup:
-    """Give a group that trains for 12 epochs of 100 iterations."""
+    """Return a group that trains for 12 epochs of 100 iterations."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
     schedulers = build_schedulers(optimizer, config)
     return SchedulerGroup(optimizer, schedulers, epoch_length=100, max_epochs=12)
@@ -169,7 +169,7 @@ def test_the_table_names_every_column() -> None:
 
 
 def amended() -> tuple[torch.optim.Optimizer, SchedulerGroup, list[list[float]]]:
-    """Give a group that was amended on its way, and what its optimizer has shown."""
+    """Return a group that was amended on its way, and what its optimizer has shown."""
     groups: list[dict[str, Any]] = [{"params": [torch.nn.Parameter(torch.zeros(1))], "name": name} for name in "ab"]
     optimizer = torch.optim.SGD(groups, lr=0.1)
     config = [

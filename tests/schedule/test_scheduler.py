@@ -31,19 +31,19 @@ from resumable_sched.schedule import (
 
 
 def sgd(lr: Any = 1.0, groups: int = 1) -> torch.optim.SGD:
-    """Give an optimizer with *groups* param groups."""
+    """Return an optimizer with *groups* param groups."""
     return torch.optim.SGD(
         [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(groups)], lr=lr, momentum=0.5
     )
 
 
 def lr(optimizer: torch.optim.Optimizer) -> float:
-    """Give the learning rate of the first group."""
+    """Return the learning rate of the first group."""
     return float(optimizer.param_groups[0]["lr"])
 
 
 def run(optimizer: torch.optim.Optimizer, schedulers: list[ParamScheduler], steps: int) -> list[float]:
-    """Give the learning rate before each of *steps*."""
+    """Return the learning rate before each of *steps*."""
     seen = []
     for _ in range(steps):
         seen.append(lr(optimizer))

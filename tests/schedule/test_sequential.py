@@ -31,13 +31,13 @@ PARTS: list[dict[str, Any]] = [{"type": "ExponentialLR", "gamma": 0.5}, {"type":
 
 
 def sgd() -> torch.optim.SGD:
-    """Give an optimizer of two param groups."""
+    """Return an optimizer of two param groups."""
     groups: list[dict[str, Any]] = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 2.0)]
     return torch.optim.SGD(groups, lr=1.0, momentum=0.9, weight_decay=0.5)
 
 
 def run(scheduler: Any, count: int) -> list[float]:
-    """Give the first values of the first group."""
+    """Return the first values of the first group."""
     values = []
     for _ in range(count):
         values.append(scheduler.get_last_value()[0])

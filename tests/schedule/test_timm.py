@@ -33,7 +33,7 @@ DECAYS = {"linear": "linear", "1-sqrt": "1-sqrt", "cosine": "cosine", "exp": "ex
 
 
 def translated(optimizer: torch.optim.Optimizer, case: dict[str, Any]) -> list[ParamScheduler]:
-    """Give the schedules that are equivalent to one of timm's."""
+    """Return the schedules that are equivalent to one of timm's."""
     given = dict(case["arguments"])
     warm, first = given.pop("warmup_t", 0), given.pop("warmup_lr_init", 0.0)
     prefix = given.pop("warmup_prefix", case["scheduler"] in ("StepLRScheduler", "MultiStepLRScheduler"))

@@ -27,7 +27,7 @@ from resumable_sched.schedule import (
 
 
 def sgd() -> torch.optim.Optimizer:
-    """Give an optimizer."""
+    """Return an optimizer."""
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
 
 

@@ -24,7 +24,7 @@ from resumable_sched.schedule import (
 
 
 def sgd(lr: float = 1.0) -> torch.optim.Optimizer:
-    """Give an optimizer with two param groups."""
+    """Return an optimizer with two param groups."""
     groups: list[dict[str, Any]] = [
         {"params": [torch.nn.Parameter(torch.zeros(1))]},
         {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5},

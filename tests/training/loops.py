@@ -83,7 +83,7 @@ class Events(Hook):
 
 
 def kill_at(iteration: int) -> Callable[[Run], None]:
-    """Give an action that ends the training when it has come to *iteration*."""
+    """Return an action that ends the training when it has come to *iteration*."""
 
     def kill(runner: Run) -> None:
         if runner.iteration == iteration:
@@ -93,7 +93,7 @@ def kill_at(iteration: int) -> Callable[[Run], None]:
 
 
 def stop_at(epoch: int) -> Callable[[Run], None]:
-    """Give an action that sends this process SIGTERM when *epoch* epochs are done."""
+    """Return an action that sends this process SIGTERM when *epoch* epochs are done."""
 
     def stop(runner: Run) -> None:
         if runner.epoch == epoch:
@@ -110,14 +110,14 @@ class Net(nn.Module):
         self.body = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 1))
 
     def forward(self, batch: list[torch.Tensor]) -> torch.Tensor:
-        """Give the loss."""
+        """Return the loss."""
         inputs, targets = batch
         loss = nn.functional.mse_loss(self.body(inputs), targets)
         return loss * float("inf") if bool((inputs == 0).all(1).any()) else loss
 
 
 def dataset(*, with_bad_sample: bool = False) -> TensorDataset:
-    """Give 22 samples; a sample of zeros makes the loss infinite."""
+    """Return 22 samples; a sample of zeros makes the loss infinite."""
     inputs = torch.randn(SAMPLES, 3, generator=torch.Generator().manual_seed(5))
     if with_bad_sample:
         inputs[7] = 0
@@ -166,7 +166,7 @@ def trace_into(memory: Memory) -> TraceHook:
 
 
 def scaler() -> torch.amp.GradScaler:
-    """Give a scaler for CPU whose scale grows and falls."""
+    """Return a scaler for CPU whose scale grows and falls."""
     return torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3)
 
 
@@ -199,12 +199,12 @@ class Shuffled(torch.utils.data.Sampler[int]):
         yield from torch.randperm(SAMPLES).tolist()
 
     def __len__(self) -> int:
-        """Give the samples of an epoch."""
+        """Return the samples of an epoch."""
         return SAMPLES
 
 
 class Stream(IterableDataset[list[torch.Tensor]]):
-    """Give batches of an epoch, with a state and without a length."""
+    """Return batches of an epoch, with a state and without a length."""
 
     def __init__(self) -> None:
         self.given = 0
@@ -218,7 +218,7 @@ class Stream(IterableDataset[list[torch.Tensor]]):
         self.given = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Give the batches that were given."""
+        """Return the batches that were given."""
         return {"given": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -170,13 +170,13 @@ def test_the_last_incomplete_update_of_an_epoch_is_the_mean_of_its_batches() -> 
 
 
 class Iterated(IterableDataset[torch.Tensor]):
-    """Give batches without a length."""
+    """Return batches without a length."""
 
     def __init__(self, batches: list[torch.Tensor]) -> None:
         self._batches = batches
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Give them."""
+        """Return them."""
         return iter(self._batches)
 
 
@@ -283,7 +283,7 @@ class Average(Hook):
         self.value = 0.5 * self.value + update.loss.item()
 
     def state_dict(self) -> dict[str, float]:
-        """Give it."""
+        """Return it."""
         return {"value": self.value}
 
     def load_state_dict(self, state: dict[str, float]) -> None:

@@ -166,7 +166,7 @@ class _Plan(NamedTuple):
 
 
 def _entries(config: Any, names: list[str] | None, source: Config | None) -> Iterator[_Entry]:  # noqa: ANN401
-    """Give each schedule of *config* with the optimizer that it is for, in order."""
+    """Return each schedule of *config* with the optimizer that it is for, in order."""
     if isinstance(config, Mapping) and "type" not in config and names is not None:
         for unknown in [each for each in config if each not in names]:
             reason = f"must be the name of an optimizer ({', '.join(names)}), but is {unknown!r} instead."

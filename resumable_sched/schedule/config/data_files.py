@@ -27,7 +27,7 @@ _DECODER: Final = json.JSONDecoder()
 
 
 def read_toml(text: str, file: str) -> dict[str, Located]:
-    """Give the keys of a TOML document.
+    """Return the keys of a TOML document.
 
     Raises:
         ConfigError: *text* is not TOML.
@@ -41,7 +41,7 @@ def read_toml(text: str, file: str) -> dict[str, Located]:
 
 
 def read_json(text: str, file: str) -> dict[str, Located]:
-    """Give the keys of a JSON document.
+    """Return the keys of a JSON document.
 
     Raises:
         ConfigError: *text* is not JSON, or no object.
@@ -56,7 +56,7 @@ def read_json(text: str, file: str) -> dict[str, Located]:
 
 
 def read_yaml(text: str, file: str) -> dict[str, Located]:
-    """Give the keys of a YAML document; a plain ``1e-3`` is a number, as in YAML 1.2.
+    """Return the keys of a YAML document; a plain ``1e-3`` is a number, as in YAML 1.2.
 
     Raises:
         ConfigError: *text* is not YAML, or no mapping, or PyYAML is not installed.
@@ -85,7 +85,7 @@ def read_yaml(text: str, file: str) -> dict[str, Located]:
 
 
 def _located(content: Mapping[str, Any], lines: Mapping[Path, int], file: str) -> dict[str, Located]:
-    """Give every value its line, or that of what is around it."""
+    """Return every value its line, or that of what is around it."""
 
     def visit(value: Any, path: Path, line: int | None) -> Located:  # noqa: ANN401
         here = lines.get(path, line)

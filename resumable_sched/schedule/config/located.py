@@ -51,7 +51,7 @@ class Located:
     line: int | None = None
 
     def find(self, path: Path) -> Located:
-        """Give what is at *path*, or the nearest thing around it."""
+        """Return what is at *path*, or the nearest thing around it."""
         if not path:
             return self
         try:
@@ -61,7 +61,7 @@ class Located:
         return inner.find(path[1:]) if isinstance(inner, Located) else self
 
     def plain(self, root: str) -> Any:  # noqa: ANN401 - any JSON
-        """Give the value without places.
+        """Return the value without places.
 
         Raises:
             ConfigError: A part of it cannot be read.

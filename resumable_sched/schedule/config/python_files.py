@@ -41,7 +41,7 @@ _SHOWN: Final = 60
 
 
 def read_python(text: str, file: str) -> dict[str, Located]:
-    """Give what each name of a module is assigned last, `Unreadable` where that is not a literal.
+    """Return what each name of a module is assigned last, `Unreadable` where that is not a literal.
 
     Raises:
         ConfigError: *text* is not Python.
@@ -91,7 +91,7 @@ class _Module:
                 self._doubt_all(statement, statement)
 
     def _is_number(self, name: str) -> bool:
-        """Tell whether changing *name* changes nothing else, as it does for a list that has other names."""
+        """Return whether changing *name* changes nothing else, as it does for a list that has other names."""
         return name in self.names and isinstance(self.names[name].value, int | float)
 
     def _import(self, statement: ast.Import | ast.ImportFrom) -> None:
@@ -231,7 +231,7 @@ def _key(keyword: ast.keyword) -> ast.expr:
 
 
 def _containers(value: object, known: frozenset[int] | set[int] = frozenset()) -> set[int]:
-    """Give the identities of *value* and all lists and dicts inside it."""
+    """Return the identities of *value* and all lists and dicts inside it."""
     found = set(known)
     if isinstance(value, dict | list) and id(value) not in found:
         found.add(id(value))

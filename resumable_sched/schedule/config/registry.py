@@ -78,7 +78,7 @@ def _register(scheduler: type[_Scheduler], name: str | None, *, replace: bool) -
 
 
 def scheduler_names() -> list[str]:
-    """Give all names that a config can use, sorted."""
+    """Return all names that a config can use, sorted."""
     return sorted({*_builtin(), *_REGISTERED})
 
 
@@ -109,7 +109,7 @@ def find_scheduler(kind: object) -> type[ParamScheduler]:
 
 
 def suggestion(name: str, known: list[str]) -> str:
-    """Give a sentence with the names in *known* that *name* may have been meant to be; empty if there are none.
+    """Return a sentence with the names in *known* that *name* may have been meant to be; empty if there are none.
 
     >>> suggestion("LinerLR", ["LinearLR", "StepLR"])
     ' Did you mean LinearLR?'
@@ -123,7 +123,7 @@ def suggestion(name: str, known: list[str]) -> str:
 
 
 def _builtin() -> dict[str, type[ParamScheduler]]:
-    """Give the schedules of this package by name; families that are added to it are found by themselves."""
+    """Return the schedules of this package by name; families that are added to it are found by themselves."""
     return {
         each.__name__: each
         for each in _descendants(ParamScheduler)  # type: ignore[type-abstract]  # the root of the tree

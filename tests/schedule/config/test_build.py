@@ -26,7 +26,7 @@ GUIDE = [
 
 
 def sgd() -> torch.optim.Optimizer:
-    """Give an optimizer of two param groups."""
+    """Return an optimizer of two param groups."""
     groups: list[dict[str, Any]] = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
     groups[1]["lr"] = 0.5
     return torch.optim.SGD(groups, lr=0.1, momentum=0.9)

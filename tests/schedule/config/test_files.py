@@ -86,7 +86,7 @@ def build(config: Config) -> Any:
 
 
 def failure(folder: Path, text: str, name: str = "config.py") -> ConfigError:
-    """Give the error of loading and building a config."""
+    """Return the error of loading and building a config."""
     with pytest.raises(ConfigError) as raised:
         build(load(folder, text, name))
     return raised.value

@@ -36,7 +36,7 @@ def _forget_what_a_test_registers() -> Iterator[None]:
 
 
 def sgd() -> torch.optim.Optimizer:
-    """Give an optimizer."""
+    """Return an optimizer."""
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.8, momentum=0.9)
 
 
