@@ -40,6 +40,7 @@ __all__ = [
     "examine",
     "facts",
     "has_later_notes",
+    "listed",
     "metrics_of",
     "plain_metrics",
     "quarantine",
@@ -126,16 +127,20 @@ def describe(storage: Storage, view: Survey | None = None) -> list[Checkpoint]:
     return [it for it in found if it is not None]
 
 
-def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint | None:
-    """Describe one of them; None if retention has deleted it since the listing."""
-    known: dict[str, Any] = {
+def listed(folder: Folder) -> dict[str, Any]:
+    """Return what a listing alone tells of a checkpoint, as fields of a `Checkpoint`."""
+    return {
         "iteration": folder.iteration,
         "save_id": folder.save_id,
         "incarnation": folder.incarnation,
         "size": folder.size,
         "files": len(folder.files),
     }
-    known["current"] = current
+
+
+def _describe(storage: Storage, folder: Folder, *, current: bool) -> Checkpoint | None:
+    """Describe one of them; None if retention has deleted it since the listing."""
+    known = {**listed(folder), "current": current}
     if not folder.committed:
         return Checkpoint(**known, status="partial", reason=f"{MANIFEST}: {_NO_MANIFEST}")
     try:

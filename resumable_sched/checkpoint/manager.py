@@ -27,6 +27,7 @@ from resumable_sched.checkpoint.catalog import (
     describe,
     examine,
     facts,
+    listed,
     metrics_of,
     plain_metrics,
     record_metrics,
@@ -323,12 +324,8 @@ class CheckpointManager:
             return msgspec.json.encode(flatten(metrics_of(self._storage, folder, manifest))[0])
 
         return Checkpoint(
-            iteration=folder.iteration,
-            save_id=folder.save_id,
-            incarnation=folder.incarnation,
+            **listed(folder),
             status="complete",
-            size=folder.size,
-            files=len(folder.files),
             rejected=restored.rejected,
             **facts(manifest, unflatten(msgspec.json.decode(from_rank_zero(self._ranks, metrics)), {})),
         )

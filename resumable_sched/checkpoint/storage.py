@@ -88,6 +88,9 @@ class LocalStorage:
     An object is written under a temporary name beside its own, flushed to the disk, and then linked to its name,
     which fails if the name is taken; the folder is flushed last. A crash leaves at most a temporary name, or an empty
     folder, which is listed as one.
+
+    Args:
+        root: The folder; it is made when something is written.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:

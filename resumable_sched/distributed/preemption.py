@@ -43,6 +43,7 @@ class PreemptionGuard:
     Args:
         signals: What counts as being told to stop.
         process_group: The ranks that stop together; None for all of them.
+        ranks: The same, where they are no process group.
 
     Raises:
         RuntimeError: On entry, if it is active already.

@@ -222,7 +222,7 @@ class _Room:
 
 @final
 class FakeRanks:
-    """Ranks that are threads of this process, for tests."""
+    """Ranks that are threads of this process, for tests; `run` makes them."""
 
     def __init__(self, rank: int, world_size: int, room: _Room, channel: tuple[int, ...] = ()) -> None:
         self.rank = rank

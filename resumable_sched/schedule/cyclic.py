@@ -148,10 +148,8 @@ class CosineAnnealingWarmRestartsParamScheduler(ParamScheduler):
 
     def at(self, t: int, base: float) -> Affine:
         """Keep a share of the distance from the peak of the cycle to the floor."""
-        index, local, length = shapes.cycle(t + self.skip, self.T_0, self.T_mult)
-        over = self.cycle_limit is not None and index >= self.cycle_limit
-        share = 0.0 if over else shapes.cosine_share(local, length, self.k_decay)
-        found = shapes.cycle_floor(share, _peak(share, self.cycle_decay, index), self.eta_min, self.eta_min_ratio)
+        place = shapes.cycle(t + self.skip, self.T_0, self.T_mult)
+        found = _in_cycle(self, place, self.eta_min, self.eta_min_ratio, shapes.cosine_share, self.k_decay)
         return Affine(0.0, found(base)) if self.absolute else found
 
     def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
@@ -212,10 +210,8 @@ class TanhParamScheduler(ParamScheduler):
 
     def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
         """Keep a share of the distance from the peak of the cycle to the floor."""
-        index, local, length = shapes.cycle(t + self.skip, self.t_initial, self.cycle_mul)
-        over = self.cycle_limit is not None and index >= self.cycle_limit
-        share = 0.0 if over else shapes.tanh_share(local, length, self.lb, self.ub)
-        return shapes.cycle_floor(share, _peak(share, self.cycle_decay, index), self.lr_min, self.lr_min_ratio)
+        place = shapes.cycle(t + self.skip, self.t_initial, self.cycle_mul)
+        return _in_cycle(self, place, self.lr_min, self.lr_min_ratio, shapes.tanh_share, self.lb, self.ub)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,10 +259,8 @@ class PolyRestartParamScheduler(ParamScheduler):
 
     def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
         """Keep a share of the distance from the peak of the cycle to the floor."""
-        index, local, length = shapes.cycle(t + self.skip, self.t_initial, self.cycle_mul)
-        over = self.cycle_limit is not None and index >= self.cycle_limit
-        share = 0.0 if over else shapes.polynomial_share(local, length, self.power, self.k_decay)
-        return shapes.cycle_floor(share, _peak(share, self.cycle_decay, index), self.lr_min, self.lr_min_ratio)
+        place = shapes.cycle(t + self.skip, self.t_initial, self.cycle_mul)
+        return _in_cycle(self, place, self.lr_min, self.lr_min_ratio, shapes.polynomial_share, self.power, self.k_decay)
 
     def maps(self, ticks: Sequence[int], base: float) -> tuple[Sequence[float], Sequence[float]]:
         """Do at each of *ticks* what `at` does; a single cycle in a few calls."""
@@ -308,6 +302,31 @@ def _check_cycles(schedule: Any, length: str, growth: str) -> None:  # noqa: ANN
     schedule.__dict__["skip"] = whole("skip", schedule.skip, minimum=0)
 
 
+def _in_cycle(
+    schedule: Any,  # noqa: ANN401 - as above
+    place: tuple[int, float, float],
+    floor: float,
+    ratio: float | None,
+    curve: Callable[..., float],
+    *bend: float,
+) -> Affine:
+    """Return the map that keeps a share of the distance from the peak of the cycle to the floor.
+
+    Args:
+        schedule: Says how many cycles there are, and how high each begins.
+        place: The number of the cycle, the ticks since it began, and how many it has.
+        floor: The floor, as a value; or
+        ratio: as a share of the value that comes in.
+        curve: The share, from the ticks since the cycle began, its length, and
+        bend: what else the curve takes.
+    """
+    index, local, length = place
+    over = schedule.cycle_limit is not None and index >= schedule.cycle_limit
+    share = 0.0 if over else curve(local, length, *bend)
+    peak = power(schedule.cycle_decay, index) if share else 0.0  # nobody asks where nothing is left
+    return shapes.cycle_floor(share, peak, floor, ratio)
+
+
 def _maps(shares: list[float], count: int, floor: float, ratio: float | None) -> tuple[list[float], list[float]]:
     """Return the maps of a single cycle for its *shares*, and for the rest of *count* ticks that of the floor."""
     shares += [0.0] * (count - len(shares))
@@ -315,8 +334,3 @@ def _maps(shares: list[float], count: int, floor: float, ratio: float | None) ->
         above = 1.0 - ratio
         return [ratio + above * share if share else ratio for share in shares], [0.0] * count
     return shares, [floor * (1.0 - share) for share in shares] if floor else [0.0] * count
-
-
-def _peak(share: float, decay: float, index: int) -> float:
-    """Return the share of the value before from which cycle *index* starts; nobody asks where nothing is left."""
-    return power(decay, index) if share else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from resumable_sched.checkpoint import CheckpointManager, Retention, load
 from resumable_sched.distributed import shared_ranks
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from resumable_sched.checkpoint import Checkpoint, Storage
     from resumable_sched.schedule import SchedulerGroup
 
-__all__ = ["load_group", "save_group"]
+__all__ = ["load_group", "named_in_checkpoint", "save_group"]
+
+T = TypeVar("T")
 
 
 def save_group(
@@ -77,6 +79,14 @@ def load_group(
 
 
 def _state(group: SchedulerGroup) -> dict[str, Any]:
-    found = group.optimizers
-    optimizers = {"optimizer" if len(found) == 1 else f"optimizer {name}": value for name, value in found.items()}
-    return {"schedule": group, **optimizers}
+    return {"schedule": group, **named_in_checkpoint(group.optimizers)}
+
+
+def named_in_checkpoint(optimizers: Mapping[str, T]) -> dict[str, T]:
+    """Return *optimizers* by the names that they have in a checkpoint.
+
+    >>> named_in_checkpoint({"only": 1}), named_in_checkpoint({"a": 1, "b": 2})
+    ({'optimizer': 1}, {'optimizer a': 1, 'optimizer b': 2})
+    """
+    several = len(optimizers) > 1
+    return {f"optimizer {name}" if several else "optimizer": each for name, each in optimizers.items()}

@@ -98,6 +98,10 @@ class Progress:
 class Run:
     """Show hooks what a training is made of, and where it is. It is always a `Runner`.
 
+    Args:
+        max_epochs: Epochs of the training; None where `max_iters` says when it ends.
+        max_iters: Updates of the training; None where `max_epochs` says when it ends.
+
     Attributes:
         model: The model, as it was given.
         optimizers: The optimizers by name; the name is "optimizer" where none was given.

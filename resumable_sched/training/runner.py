@@ -13,6 +13,7 @@ from resumable_sched.schedule import SchedulerGroup
 from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.config import build_schedulers
 from resumable_sched.training.batches import Batches, generators_of
+from resumable_sched.training.group_storage import named_in_checkpoint
 from resumable_sched.training.hooks import CheckpointHook, Hook, PreemptionHook, arranged
 from resumable_sched.training.run import Progress, Run
 from resumable_sched.training.updates import NoUpdate, Updater, default_train_step
@@ -212,12 +213,11 @@ class Runner(Run):
 
     def _state(self, train: object, val: object, scaler: object) -> dict[str, Any]:
         """Name all that a checkpoint holds."""
-        several = len(self.optimizers) > 1
         generators = {f"train_{name}": each for name, each in generators_of(train).items()}
         generators |= {f"val_{name}": each for name, each in generators_of(val).items()}
         state: dict[str, Any] = {
             "model": self.model,
-            **{f"optimizer {name}" if several else "optimizer": each for name, each in self.optimizers.items()},
+            **named_in_checkpoint(self.optimizers),
             "schedule": self.group,
             "progress": self.progress,
             "loader": self._batches,

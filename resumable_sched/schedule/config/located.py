@@ -92,6 +92,7 @@ class Config:
         schedulers: A dict, a list of dicts, or a dict of such by the name of the optimizer.
         optimizers: The settings of each optimizer by name that could be read, such as ``{"type": "SGD", "lr": 0.1}``;
             a single one is called "optimizer".
+        source: Where each part of `schedulers` stands.
     """
 
     file: str
