@@ -24,7 +24,12 @@ def bounds_of(window: Window, preview: Preview) -> tuple[int, int]:
 
 def drawn_windows(preview: Preview, name: str) -> list[Window]:
     """Return the windows of a hyper-parameter that have a place in the picture."""
-    return [window for window in preview.windows if window.key == name and window.begin is not None]
+    first = preview.trace.iterations.start
+    return [
+        window
+        for window in preview.windows
+        if window.key == name and window.begin is not None and (window.end is None or window.end > first)
+    ]
 
 
 def gaps_of(preview: Preview, name: str) -> list[tuple[int, int]]:
@@ -82,15 +87,20 @@ def shortened(text: str, most: int = _MOST_LETTERS) -> str:
     return text if len(text) <= most else f"{text[: most - 3 - half]}...{text[-half:]}"
 
 
-def amendments_of(preview: Preview, name: str) -> list[tuple[int, str]]:
-    """Return where a hyper-parameter was amended and how, each change once for all param groups that it is of."""
-    members: dict[tuple[int, str], list[int]] = {}
+def amendments_of(preview: Preview, name: str) -> list[tuple[int, int, str]]:
+    """Return how a hyper-parameter was amended, each change once for all param groups that it is of.
+
+    Returns:
+        The place in the picture, which begins later perhaps, the iteration, and what was done.
+    """
+    members: dict[tuple[int, int, str], list[int]] = {}
     for each in preview.trace.amendments.get(name, ()):
-        members.setdefault((each.iteration, shortened(each.label, 2 * _MOST_LETTERS)), []).append(each.group)
+        place = max(each.iteration, preview.trace.iterations.start)
+        members.setdefault((place, each.iteration, shortened(each.label, 2 * _MOST_LETTERS)), []).append(each.group)
     count, names = len(preview.trace.values.get(name, ())), preview.trace.groups.get(name, ())
     return [
-        (place, text if len(groups) == count else f"{text} ({group_label(groups, names)})")
-        for (place, text), groups in members.items()
+        (place, made, text if len(groups) == count else f"{text} ({group_label(groups, names)})")
+        for (place, made, text), groups in members.items()
     ]
 
 

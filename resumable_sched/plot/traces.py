@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,8 @@ _POINTS: Final = 4_000
 _MOST_EPOCHS: Final = 60
 _LABEL_SIZE: Final = 8
 _MOST_HANDLES: Final = 9
+_NOTE: Final = 130
+"""Letters in a line of a note."""
 _LETTER: Final = 0.0078
 """The width of a letter of a label, as a share of the width of a panel."""
 
@@ -97,8 +100,8 @@ def _lanes(previews: Sequence[Preview], name: str, difference: ValueDifference |
         lanes.append(_Lane(where, difference.iteration, difference.iteration, None, DIFFERENCE))
     for preview in previews:
         lanes += [
-            _Lane(f"{text}, from iteration {place:,}", place, place, None, AMENDED)
-            for place, text in amendments_of(preview, name)
+            _Lane(f"{text}, from iteration {made:,}", place, place, None, AMENDED)
+            for place, made, text in amendments_of(preview, name)
         ]
     for number, preview in enumerate(previews):
         for index, window in enumerate(drawn_windows(preview, name)):
@@ -199,7 +202,7 @@ def _shade(panel: Axes, name: str, preview: Preview, span: tuple[int, int]) -> N
 def _draw_marks(panel: Axes, name: str, previews: Sequence[Preview], difference: ValueDifference | None) -> None:
     """Mark where a live group is, where it was amended, and where two previews first differ."""
     for preview in previews:
-        for place in {place for place, _ in amendments_of(preview, name)}:
+        for place in {made for place, made, _ in amendments_of(preview, name) if made == place}:
             panel.axvline(place, color=AMENDED, linewidth=1.0, linestyle=(0, (1, 1.5)))
     position = previews[0].position if len(previews) == 1 else None
     if position is not None:
@@ -241,8 +244,10 @@ def _draw_legend(figure: Figure, previews: Sequence[Preview]) -> None:
         ]
     elif previews[0].position is not None:
         position = previews[0].position
+        known = position > previews[0].trace.iterations.start
+        past = [Line2D([], [], color="0.2", linewidth=2.2, label="past")] if known else []
         handles = [
-            Line2D([], [], color="0.2", linewidth=2.2, label="past"),
+            *past,
             Line2D(
                 [],
                 [],
@@ -255,5 +260,15 @@ def _draw_legend(figure: Figure, previews: Sequence[Preview]) -> None:
             ),
             Line2D([], [], color="0.2", linewidth=1.6, linestyle=(0, (4, 2)), label="future"),
         ]
+    notes = [note for preview in previews if preview.position is not None for note in preview.notes]
+    note = "\n".join(textwrap.fill(each, _NOTE) for each in notes)
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=len(handles),
+            frameon=False,
+            fontsize=8,
+            title=note or None,
+            title_fontproperties={"size": 8},
+        )

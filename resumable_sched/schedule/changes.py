@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resumable_sched.schedule.amendments import Amendment
-from resumable_sched.schedule.arguments import check_number
+from resumable_sched.schedule.arguments import check_number, whole
 from resumable_sched.schedule.selection import chosen, group_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.selection import GroupChoice
-    from resumable_sched.schedule.timeline import ParameterKey
+    from resumable_sched.schedule.timeline import Counters, ParameterKey
 
-__all__ = ["amendments_for", "the_parameter"]
+__all__ = ["amendments_for", "extended", "the_parameter"]
 
 
 def the_parameter(keys: Iterable[ParameterKey], name: str, optimizer: str | None) -> ParameterKey:
@@ -37,6 +37,26 @@ def the_parameter(keys: Iterable[ParameterKey], name: str, optimizer: str | None
         shown = ", ".join(repr(key[0]) for key in found)
         raise ValueError(f"`optimizer` must be given where several schedule {name!r} ({shown}), but is None instead.")
     return found[0]
+
+
+def extended(asked: Mapping[str, int | None], counters: Counters) -> dict[str, int]:
+    """Return which lengths of training change, by name.
+
+    Args:
+        asked: By name, in the order of epochs, iterations, samples and tokens; None where one stays.
+        counters: How far training has come.
+
+    Raises:
+        ValueError: None is given, one is not positive, or training has gone further already.
+    """
+    given = {name: whole(name, length, minimum=1) for name, length in asked.items() if length is not None}
+    if not given:
+        raise ValueError(f"One of {', '.join(f'`{name}`' for name in asked)} must be given.")
+    done = dict(zip(asked, (counters.epoch, counters.iteration, counters.samples, counters.tokens), strict=True))
+    for name, length in given.items():
+        if length < done[name]:
+            raise ValueError(f"`{name}` must be at least {done[name]}, which is done, but is {length} instead.")
+    return given
 
 
 def amendments_for(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resumable_sched.schedule import resumption
@@ -17,8 +19,10 @@ from resumable_sched.schedule.divergence import first_difference
 from resumable_sched.schedule.forecast import Forecast
 from resumable_sched.schedule.ledger import Ledger, ledger_of, ledgers_of
 from resumable_sched.schedule.lengths import Lengths
+from resumable_sched.schedule.reports import Reports
 from resumable_sched.schedule.state import VERSION, ExtensionState, GroupState, LengthsState, plain
 from resumable_sched.schedule.timeline import ParameterKey, Timeline
+from resumable_sched.schedule.turns import Turn, restore_turns, standing, turn_states, with_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -53,6 +57,8 @@ class Driver:
         timeline: The position and all compositions.
         ledgers: Who writes.
         ahead: The values of the next iterations, if they are computed already.
+        turns: What held before something else than the position has moved values.
+        known_from: The iteration from which on the past follows from the schedules.
         units: What the schedules count.
 
     Raises:
@@ -75,14 +81,18 @@ class Driver:
         self.timeline = Timeline(cadence=cadence)
         self.ledgers: dict[ParameterKey, Ledger] = {}
         self.units: set[Unit] = set()
+        self.turns: list[Turn] = []
+        self.known_from = 0
         self.ahead: RunAhead | None = None
         self._stride = SHORTEST
         self._pause = self._paused = 0
-        self._silent = False
+        self._reports = Reports()
         self.check_names("cadence", cadence)
         for name, scheduler in self.schedulers:
             scheduler.check_training_length(self.length_for(scheduler, name))
         self._take_over()
+        if lengths != Lengths():
+            self._report()  # else as soon as training begins, because somebody may still say lengths
 
     def keyed(self) -> list[tuple[ParameterKey, ParamScheduler]]:
         """Return the schedules in list order, each with its hyper-parameter."""
@@ -112,7 +122,8 @@ class Driver:
                 f"`step_epoch` must be called after {self.lengths.epoch_length} iterations (`epoch_length`), but epoch "
                 f"{counters.epoch} goes on after iteration {counters.iteration} instead."
             )
-        self._watch_epochs()
+        self._reports.forgotten_epochs(counters, self.lengths, self.units)
+        self._report()
         for name, count in (("samples", samples), ("tokens", tokens)):
             if not count and name[:-1] in self.units:
                 raise ValueError(f"`{name}` must be given to `step` where schedules count {name}, but is 0 instead.")
@@ -139,20 +150,8 @@ class Driver:
         except Exception:  # noqa: BLE001 - raised again by the step that gets there, if one does
             self._stride = max(self._stride // 2, 1)
 
-    def _watch_epochs(self) -> None:
-        """Say once that a loop seems to forget `step_epoch`, where the length of training tells."""
-        counters, epochs, iterations = self.timeline.counters, self.lengths.max_epochs, self.lengths.max_iters
-        if self._silent or counters.epoch or "epoch" not in self.units or epochs is None or iterations is None:
-            return
-        if counters.iteration * epochs > iterations:
-            self._silent = True
-            logger.warning(
-                "`step_epoch` must be called after each epoch, but was not in %d of %d iterations of a training of %d "
-                "epochs: schedules by epoch do not move.",
-                counters.iteration,
-                iterations,
-                epochs,
-            )
+    def _report(self) -> None:
+        self._reports.findings(self.schedulers, self.lengths, self.cadence)
 
     def forecast(
         self,
@@ -264,6 +263,15 @@ class Driver:
             ledger.write()
             raise
 
+    # ------------------------------------------------------------------ what the past was
+    def standing(self) -> Turn:
+        """Return what holds now beside the position."""
+        return standing(self.timeline.counters.iteration, self.lengths, [each for _, each in self.schedulers])
+
+    def remember(self, before: Turn) -> None:
+        """Note what held until now, if it does not hold any more."""
+        self.turns = with_turn(self.turns, before, self.standing())
+
     # ------------------------------------------------------------------ lengths of training
     def change_lengths(self, lengths: Lengths) -> None:
         """Take up other lengths of training at the present position.
@@ -271,12 +279,13 @@ class Driver:
         Raises:
             ValueError: A schedule does not fit; nothing has changed.
         """
-        old = self.lengths
+        old, before = self.lengths, self.standing()
         try:
             self._set_lengths(lengths)
         except ValueError:
             self._set_lengths(old)
             raise
+        self.remember(before)
         for key, scheduler in self.keyed():
             composition, layer = self.timeline.compositions[key], scheduler.layer
             opened = resumption.saved_opening(composition, layer)
@@ -284,6 +293,17 @@ class Driver:
         for key, composition in self.timeline.compositions.items():
             composition.settle(composition.scheduled())
             self.ledgers[key].write()
+
+    def fill_lengths(self, said: Lengths) -> None:
+        """Take up the lengths that are not known; see `SchedulerGroup.fill_lengths`."""
+        known = {name: length for name, length in self.built.as_dict().items() if length is not None}
+        built = said._replace(**known)
+        if built != self.built:
+            present = {name: length for name, length in self.lengths.as_dict().items() if length is not None}
+            turns = self.turns
+            self.change_lengths(said._replace(**present, surplus=self.lengths.surplus))
+            self.built, self.turns = built, turns  # as if it had been so from the beginning
+        self._report()
 
     def _set_lengths(self, lengths: Lengths) -> None:
         self.lengths, self.epoch_limit = lengths, _limit(lengths)
@@ -298,8 +318,8 @@ class Driver:
     def state(self) -> GroupState:
         """Return what is saved."""
         compositions, extension = self.timeline.compositions, None
-        if self.lengths != self.built:
-            built, now = (LengthsState(**each.as_dict()) for each in (self.built, self.lengths))
+        if self.lengths.as_dict() != self.built.as_dict():
+            built, now = (LengthsState(**each._asdict()) for each in (self.built, self.lengths))
             extension = ExtensionState(built=built, now=now)
         return GroupState(
             version=VERSION,
@@ -313,6 +333,10 @@ class Driver:
                 resumption.schedule_state(key[0], scheduler, compositions[key]) for key, scheduler in self.keyed()
             ],
             extension=extension,
+            lengths=LengthsState(**self.lengths._asdict()) if self.lengths != Lengths() else None,
+            cadence=dict(self.cadence),
+            turns=turn_states(self.turns),
+            known_from=self.known_from,
         )
 
     def plan(self, saved: GroupState, policy: OnMismatch) -> resumption.Plan:
@@ -320,12 +344,13 @@ class Driver:
         self.check_ownership()
         for ledger in self.ledgers.values():
             ledger.check_groups()
-        self.check_names("state", saved.position.updates)
+        self.check_names("state", [*saved.position.updates, *saved.cadence])
         plan = resumption.plan(
             saved,
             self.optimizers,
             self.schedulers,
             self.ledgers,
+            cadence=self.cadence,
             training_length=self.length_for,
             policy=policy,
             first_difference=self._first_difference,
@@ -339,7 +364,13 @@ class Driver:
         Raises:
             ScheduleMismatchError: That is so.
         """
-        present, lengths = self.lengths, self._lengths_after(plan.saved)
+        present, lengths = self.lengths, resumption.lengths_after(plan.saved, self.built)
+        done = plan.saved.position.iteration_in_epoch
+        if lengths.epoch_length is not None and done > lengths.epoch_length:
+            raise mismatch(
+                [],
+                f"`epoch_length` must be at least {done}, which the epoch has already, but is {lengths.epoch_length}.",
+            )
         if lengths == present or plan.configurations:
             return  # saved schedules do fit what was saved with them
         try:
@@ -365,13 +396,15 @@ class Driver:
     def load(self, plan: resumption.Plan) -> None:
         """Do what *plan* says, and continue there."""
         self.end_run()
+        self.cadence = plan.cadence
         if plan.replacements is not None:
             self.schedulers = list(plan.replacements)
             self._take_over()
+        self.timeline.cadence = plan.cadence
         for scheduler, config in plan.configurations:
             take_configuration(scheduler, config)
         self.timeline.counters = resumption.counters_of(plan.saved.position)
-        lengths = self._lengths_after(plan.saved)
+        lengths = resumption.lengths_after(plan.saved, self.built)
         if lengths != self.lengths or plan.configurations:
             self._set_lengths(lengths)
         for (key, scheduler), memory in zip(self.keyed(), plan.memories, strict=True):
@@ -379,24 +412,42 @@ class Driver:
             opened = None if memory is None else memory.opened
             resumption.place_clock(self.timeline, key, composition, scheduler.layer, opened)
             resumption.restore_metrics(composition, scheduler.layer, memory)
-        for key, composition in self.timeline.compositions.items():
-            parameter = plan.parameters.get(key)
-            composition.amendments = [] if parameter is None else parameter.amendments
-            if parameter is None:
-                composition.chain = None  # it was not scheduled then: a chain starts from the closed form
-                composition.settle(composition.scheduled())
-            else:
-                if plan.configurations or composition.base != parameter.base:
-                    composition.rebase(parameter.base)
-                composition.settle(parameter.path)
-            self.ledgers[key].adopt_groups()
+        self._restore_turns(plan)
+        moved = [text for key in self.timeline.compositions if (text := self._restore_values(key, plan))]
+        if moved:
+            logger.warning(
+                "Loading what was saved at iteration %d moves %s%s.",
+                self.timeline.counters.iteration,
+                ", ".join(moved),
+                resumption.changed_lengths(plan.saved, self.lengths),
+            )
 
-    def _lengths_after(self, saved: GroupState) -> Lengths:
-        """Return the lengths of training after a load: an extension is state, unless the program says something new."""
-        extension = saved.extension
-        if extension is not None and Lengths(**plain(extension.built)) == self.built:
-            return Lengths(**plain(extension.now))
-        return self.built
+    def _restore_turns(self, plan: resumption.Plan) -> None:
+        saved = plan.saved
+        if plan.adopted:
+            self.turns, self.known_from = [], saved.position.iteration
+            return
+        self.turns, self.known_from = restore_turns(saved.turns), saved.known_from
+        if saved.lengths is not None:
+            self.remember(self.standing()._replace(lengths=Lengths(**plain(saved.lengths))))
+
+    def _restore_values(self, key: ParameterKey, plan: resumption.Plan) -> str:
+        """Take up the values of a hyper-parameter, write them, and say what is not as it was; empty if all is."""
+        composition, parameter = self.timeline.compositions[key], plan.parameters.get(key)
+        if parameter is None:
+            composition.amendments = []
+            composition.chain = None  # it was not scheduled then: a chain starts from the closed form
+            composition.settle(composition.scheduled())
+            self.ledgers[key].adopt_groups()
+            return ""
+        composition.amendments = parameter.amendments
+        if plan.configurations or composition.base != parameter.base:
+            composition.rebase(parameter.base)
+        composition.settle(parameter.path)
+        written = self.ledgers[key].adopt_groups()
+        if written == parameter.shown or _close(written, parameter.shown):
+            return ""
+        return f"`{key[1]}` of `{key[0]}` from {parameter.shown} to {written}"
 
     # ------------------------------------------------------------------ owning
     def _take_over(self) -> None:
@@ -452,6 +503,11 @@ def _take_as_built(ledger: Ledger) -> bool:
 def _is_composed(ledger: Ledger, layers: Sequence[Layer]) -> bool:
     """Return whether *ledger* has *layers* in this order, each acting on the param groups that it chooses now."""
     return layers == ledger.composition.layers and all(each.acts_on == each.schedule.selection() for each in layers)
+
+
+def _close(some: Sequence[float], others: Sequence[float]) -> bool:
+    """Return whether two lists of values are the same, but for what another machine's libraries round otherwise."""
+    return len(some) == len(others) and all(map(partial(math.isclose, rel_tol=1e-12), some, others))
 
 
 def _limit(lengths: Lengths) -> int:

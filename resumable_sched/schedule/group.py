@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from resumable_sched.schedule import comparison, resumption
 from resumable_sched.schedule.arguments import whole
-from resumable_sched.schedule.changes import amendments_for, the_parameter
+from resumable_sched.schedule.changes import amendments_for, extended, the_parameter
 from resumable_sched.schedule.driver import Driver
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.membership import assigned, check_arguments, check_new
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.selection import GroupChoice
     from resumable_sched.schedule.targets import HasParamGroups
     from resumable_sched.schedule.timeline import ParameterKey
+    from resumable_sched.schedule.turns import Turn
 
 __all__ = ["ONLY", "SchedulerGroup"]
 
@@ -183,15 +184,18 @@ class SchedulerGroup:
             for name in known.keys() - agreed.keys():
                 raise KeyError(f"`agree` must give every metric, but leaves out {name!r}.")
             known = agreed
+        before = self._driver.standing()
         for key, scheduler in found:
             scheduler.observe(self._driver.timeline.compositions[key], scheduler.layer, known)
+        self._driver.remember(before)
         self._driver.write([key for key, _ in found])
 
     def add_param_group(self, param_group: dict[str, Any], optimizer: str | None = None) -> None:
         """Add a param group to an optimizer, and schedule it from the very next update on.
 
         Its values are those that it would have had from the beginning: its base is what *param_group* says, or the
-        optimizer's default. (One that is added to the optimizer itself is scheduled from the next `step` on.)
+        optimizer's default. But no metric so far has reduced it, and where floors overlap other schedules it begins as
+        if they had not. (One that is added to the optimizer itself is scheduled from the next `step` on.)
 
         Args:
             param_group: What the optimizer's ``add_param_group`` takes.
@@ -273,28 +277,49 @@ class SchedulerGroup:
         Raises:
             ValueError: No length is given, training has gone further already, or a schedule does not fit into it.
         """
-        wanted = {
-            "max_epochs": (max_epochs, self.epoch),
-            "max_iters": (max_iters, self.iteration),
-            "max_samples": (max_samples, self.samples),
-            "max_tokens": (max_tokens, self.tokens),
-        }
-        given = {name: whole(name, length) for name, (length, _) in wanted.items() if length is not None}
-        if not given:
-            raise ValueError(f"One of {', '.join(f'`{name}`' for name in wanted)} must be given.")
-        for name, length in given.items():
-            if length < wanted[name][1]:
-                raise ValueError(
-                    f"`{name}` must be at least {wanted[name][1]}, which is done, but is {length} instead."
-                )
-        new = Lengths.checked(**self._driver.lengths.as_dict() | given)
+        asked = {"max_epochs": max_epochs, "max_iters": max_iters, "max_samples": max_samples, "max_tokens": max_tokens}
+        given = extended(asked, self._driver.timeline.counters)
         self._driver.check()
         before = self.values()
         self._driver.end_run()
-        self._driver.change_lengths(new)
+        self._driver.change_lengths(self._driver.lengths._replace(**given))
         logger.info("Training is to last %s now.", ", ".join(f"{name}={it}" for name, it in given.items()))
         if self.values() != before:
             logger.warning("The change of the length of training moves %r to %r.", before, self.values())
+
+    def fill_lengths(
+        self,
+        *,
+        epoch_length: int | None = None,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        max_samples: int | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        """Say how long epochs and training are, as if it had been said at build; what was said there stays.
+
+        It is for whoever drives a group that somebody else has built, as a `Runner` does.
+
+        Args:
+            epoch_length: Iterations of an epoch.
+            max_epochs: Epochs of the training.
+            max_iters: Iterations of the training.
+            max_samples: Samples of the training.
+            max_tokens: Tokens of the training.
+
+        Raises:
+            ValueError: A length is not positive, or a schedule does not fit into it.
+        """
+        said = Lengths.checked(
+            epoch_length=epoch_length,
+            max_epochs=max_epochs,
+            max_iters=max_iters,
+            max_samples=max_samples,
+            max_tokens=max_tokens,
+        )
+        self._driver.check()
+        self._driver.end_run()
+        self._driver.fill_lengths(said)
 
     # ------------------------------------------------------------------ what it knows
     @property
@@ -327,6 +352,16 @@ class SchedulerGroup:
         """Return what was changed beside the schedules, by what a trace calls the hyper-parameters."""
         named = {self._name(key): tuple(each.amendments) for key, each in self._driver.timeline.compositions.items()}
         return {name: made for name, made in named.items() if made}
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Return what held before a metric, or another length of training, has moved values; oldest first."""
+        return tuple(self._driver.turns)
+
+    @property
+    def known_from(self) -> int:
+        """Return the iteration from which on the past follows from the schedules: others were adopted there."""
+        return self._driver.known_from
 
     @property
     def lengths(self) -> Lengths:

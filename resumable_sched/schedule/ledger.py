@@ -248,8 +248,11 @@ class Ledger:
                 amendment.label,
             )
 
-    def adopt_groups(self) -> None:
+    def adopt_groups(self) -> list[float]:
         """Take the param groups of an optimizer that was just loaded, or has more of them, for ours, and write there.
+
+        Returns:
+            What was written into each.
 
         Raises:
             RuntimeError: Param groups were removed.
@@ -257,7 +260,7 @@ class Ledger:
         """
         self._take_groups(list(self.optimizer.param_groups))
         self.record_base()
-        self.write()
+        return self.write()
 
     def _take_groups(self, groups: list[dict[str, Any]]) -> None:
         known = len(self._groups)

@@ -23,6 +23,8 @@ class Lengths(NamedTuple):
         max_iters: Iterations of the training.
         max_samples: Samples of the training.
         max_tokens: Tokens of the training.
+        surplus: Iterations that the epochs done so far had beyond `epoch_length` each, or fewer if it is negative: they
+            were of another length then, and training has as many more.
     """
 
     epoch_length: int | None = None
@@ -30,6 +32,7 @@ class Lengths(NamedTuple):
     max_iters: int | None = None
     max_samples: int | None = None
     max_tokens: int | None = None
+    surplus: int = 0
 
     @classmethod
     def checked(cls, **lengths: object) -> Self:
@@ -60,12 +63,22 @@ class Lengths(NamedTuple):
         if unit == "iteration":
             known = self.max_iters
             if known is None and self.max_epochs is not None and self.epoch_length is not None:
-                known = self.max_epochs * self.epoch_length
+                known = self.max_epochs * self.epoch_length + self.surplus
             return None if known is None else max(known // every, 1)
         if self.max_epochs is None and self.max_iters is not None and self.epoch_length is not None:
-            return -(-self.max_iters // self.epoch_length)
+            return -(-(self.max_iters - self.surplus) // self.epoch_length)
         return self.max_epochs
 
+    def from_here(self, iteration: int, epoch: int, iteration_in_epoch: int) -> Lengths:
+        """Return the same where epochs are `epoch_length` long from the present position on, and were not before.
+
+        >>> Lengths(epoch_length=10, max_epochs=6).from_here(iteration=20, epoch=1, iteration_in_epoch=0)[-1]
+        10
+        """
+        if self.epoch_length is None:
+            return self
+        return self._replace(surplus=iteration - iteration_in_epoch - epoch * self.epoch_length)
+
     def as_dict(self) -> dict[str, int | None]:
-        """Return the lengths by name."""
-        return self._asdict()
+        """Return by name what a program says of lengths."""
+        return {name: value for name, value in self._asdict().items() if name != "surplus"}

@@ -86,7 +86,7 @@ def lint(
     lengths = Lengths(epoch_length, max_epochs, max_iters, max_samples, max_tokens)
     sizes = Sizes(epoch_length) if sizes is None else sizes
     windows = windows_of(schedulers, lengths, sizes)
-    found = [finding for window in windows for finding in _alone(window, lengths)]
+    found = [finding for window in windows for finding in _alone(window)]
     counting = [it for it in windows if it.scheduler.clock_unit == "epoch" and not it.scheduler.need_val_args]
     if counting and epoch_length is None:
         first = counting[0]
@@ -96,16 +96,16 @@ def lint(
         )
         found.append(Finding("epoch-clock", "note", text, first.key, (first.index,)))
     keys = list(dict.fromkeys(window.key for window in windows))
-    opening = [window for window in windows if not _never_opens(window, lengths)]
+    opening = [window for window in windows if not _never_opens(window)]
     for key in keys:
         if members := [window for window in opening if window.key == key]:
             found += _together(members, sizes)
     return found
 
 
-def _alone(window: Window, lengths: Lengths) -> Iterator[Finding]:
+def _alone(window: Window) -> Iterator[Finding]:
     """Look at one schedule."""
-    scheduler, length = window.scheduler, lengths.of_training(window.scheduler.clock_unit)
+    scheduler, length = window.scheduler, window.length
     name, unit = type(scheduler).__name__, scheduler.clock_unit
 
     def finding(kind: Kind, level: Literal["warning", "note"], message: str) -> Finding:
@@ -113,14 +113,14 @@ def _alone(window: Window, lengths: Lengths) -> Iterator[Finding]:
 
     if isinstance(scheduler, ReduceOnPlateauParamScheduler):
         yield finding("metric", "note", "follows a metric, which nobody knows before training.")
-    if _never_opens(window, lengths):
+    if _never_opens(window):
         text = f"begins at {unit} {scheduler.begin}, but training has {_count(length or 0, unit)}: it never acts."
         yield finding("never-opens", "warning", text)
         return
     if scheduler.open_ended:
         if length is None:
             text = f"`end` is not given, and nobody says how many {unit}s training has."
-            yield finding("unknown-length", "warning", text)
+            yield finding("unknown-length", "warning" if _depends_on_length(scheduler) else "note", text)
         else:
             text = f"`end` is not given: it is the end of training, after {_count(length, unit)}."
             yield finding("default", "note", text)
@@ -135,9 +135,21 @@ def _alone(window: Window, lengths: Lengths) -> Iterator[Finding]:
         yield from (finding(*each) for each in _cosine(scheduler, last))
 
 
-def _never_opens(window: Window, lengths: Lengths) -> bool:
-    length = lengths.of_training(window.scheduler.clock_unit)
-    return length is not None and window.scheduler.begin >= length
+def _depends_on_length(scheduler: ParamScheduler) -> bool:
+    """Return whether the values of a schedule are others where training is longer, already at its beginning."""
+    maps = []
+    for length in (scheduler.begin + 10, scheduler.begin + 100):
+        twin = object.__new__(type(scheduler))
+        twin.__dict__.update(scheduler.__dict__, _training_length=length)
+        try:
+            maps.append([twin.at(tick, 1.0) for tick in range(2)])
+        except Exception:  # noqa: BLE001 - a schedule of the user's own; it is raised again when it is stepped
+            return False
+    return maps[0] != maps[1]
+
+
+def _never_opens(window: Window) -> bool:
+    return window.length is not None and window.scheduler.begin >= window.length
 
 
 def _last_tick(scheduler: ParamScheduler, length: int | None) -> int | None:
@@ -191,7 +203,7 @@ def _together(windows: Sequence[Window], sizes: Sizes) -> Iterator[Finding]:
     if mixed and any(sizes.iteration_of(it.scheduler, it.optimizer, 1) is None for it in windows):
         units = " and ".join(sorted({f"{window.scheduler.clock_unit}s" for window in windows}))
         text = f"its schedules count {units}, and nobody says how many make an iteration: overlaps are unknown."
-        yield Finding("unknown-length", "warning", text, windows[0].key, tuple(window.index for window in windows))
+        yield Finding("unknown-length", "note", text, windows[0].key, tuple(window.index for window in windows))
         return
     if not mixed and len(placed) < len(windows):  # one clock: its own ticks will do
         placed = [_Placed(window, window.scheduler.begin, window.scheduler.end) for window in windows]

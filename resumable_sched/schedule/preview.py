@@ -17,7 +17,9 @@ from resumable_sched.schedule.config.build import StandIn
 from resumable_sched.schedule.group import ONLY, SchedulerGroup
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.lint import Finding, lint
+from resumable_sched.schedule.reports import quiet
 from resumable_sched.schedule.trace import Trace
+from resumable_sched.schedule.turns import Turn
 from resumable_sched.schedule.windows import Sizes, Window, windows_of
 
 if TYPE_CHECKING:
@@ -154,7 +156,8 @@ def preview_config(
     }
     sizes = Sizes(epoch_length, samples_per_iteration, tokens_per_iteration)
     built = build_schedulers(optimizers, config, **lengths)
-    group = SchedulerGroup(optimizers, built, **lengths)
+    with quiet():
+        group = SchedulerGroup(optimizers, built, **lengths)
     trace = group.trace(
         iterations, samples_per_iteration=samples_per_iteration, tokens_per_iteration=tokens_per_iteration
     )
@@ -214,11 +217,11 @@ def preview_group(
     notes: list[str] = []
     if past is None and position:
         past = _computed_past(group, length, position, counts)
-        if past is None:
+        unknown = position if past is None else past.iterations.start
+        if unknown:
             notes.append(
-                f"The values before iteration {position} cannot be computed again: epochs or updates were not all "
-                "equally large, or a metric, a loaded state or another length of training has moved them. Pass a "
-                "recording."
+                f"The values before iteration {unknown} cannot be computed again: epochs or updates were not all "
+                "equally large, schedules that overlap were changed, or others were adopted. Pass a recording."
             )
     members = {
         name: [each for each in group.schedulers if each.optimizer is optimizer]
@@ -262,21 +265,39 @@ class ValueDifference:
 def first_value_difference(one: Preview, other: Preview) -> ValueDifference | None:
     """Find the first iteration at which any value of *one* and *other* differs at all; None if there is none.
 
-    A hyper-parameter that only one of them schedules is compared with the constant value that it has in the other.
+    Only iterations that are in both are looked at. A hyper-parameter that only one of them schedules is compared with
+    the constant value that it has in the other.
     """
-    rows = min(len(one.trace.iterations), len(other.trace.iterations))
+    shared = _shared(one.trace.iterations, other.trace.iterations)
     first: tuple[int, str, int, tuple[float | None, float | None]] | None = None
     for name in dict.fromkeys([*one.trace.values, *other.trace.values]):
         columns = [each.columns(name) for each in (one, other)]
         for group in range(max(map(len, columns))):
-            pair = [each[group] if group < len(each) else None for each in columns]
-            row = _first_row(pair[0], pair[1], rows if first is None else min(rows, first[0]))
+            pair = [
+                _rows(column[group], each.trace.iterations, shared) if group < len(column) else None
+                for column, each in zip(columns, (one, other), strict=True)
+            ]
+            row = _first_row(pair[0], pair[1], len(shared) if first is None else first[0])
             if row is not None:
                 values = tuple(None if each is None else each[row] for each in pair)
                 first = (row, name, group, (values[0], values[1]))
     if first is None:
         return None
-    return ValueDifference(one.trace.iterations[first[0]], *first[1:])
+    return ValueDifference(shared[first[0]], *first[1:])
+
+
+def _shared(one: range, other: range) -> Sequence[int]:
+    """Return the iterations that two traces have in common."""
+    if one.step == other.step == 1:
+        return range(max(one.start, other.start), max(min(one.stop, other.stop), one.start, other.start))
+    return [iteration for iteration in one if iteration in other]
+
+
+def _rows(column: Sequence[float], iterations: range, shared: Sequence[int]) -> Sequence[float]:
+    """Return the values of a column at iterations that it shares with another one."""
+    if isinstance(shared, range):
+        return column[shared.start - iterations.start : shared.stop - iterations.start]
+    return [column[iterations.index(iteration)] for iteration in shared]
 
 
 def _first_row(one: Sequence[float] | None, other: Sequence[float] | None, rows: int) -> int | None:
@@ -347,7 +368,38 @@ def _mean(total: int, iterations: int) -> int | None:
 def _computed_past(
     group: SchedulerGroup, epoch_length: int | None, position: int, counts: Mapping[str, Any]
 ) -> Trace | None:
-    """Run a new group of the same schedules from the beginning to *position*; None if it arrives somewhere else."""
+    """Run new groups of the same schedules up to *position*; None if they arrive somewhere else."""
+    if epoch_length is None:
+        if group.epoch:
+            return None
+        epoch_length = position + 1
+    if (group.epoch, group.iteration_in_epoch) not in _positions(position, epoch_length):
+        return None
+    folds = [each.layer.clock.fold for each in group.schedulers]
+    now = Turn(position + 1, group.lengths, [None if fold is None else fold.scales for fold in folds])
+    parts = []
+    first = group.known_from
+    for turn in [*group.turns, now]:
+        if turn.until > first:
+            parts.append(_part(group, turn, range(first, turn.until), epoch_length, counts))
+            first = turn.until
+    values = {
+        name: [[value for part in parts for value in part.values[name][column]] for column in range(len(columns))]
+        for name, columns in parts[-1].values.items()
+    }
+    start = group.known_from
+    columns = {name: _amended(each, start, group.amendments.get(name, ())) for name, each in values.items()}
+    present = group.trace(1, epoch_length, **counts)
+    for name, shown in present.values.items():
+        if [each[-1] for each in columns[name]] != [each[0] for each in shown]:
+            return None
+    past = {name: [each[:-1] for each in every] for name, every in columns.items()}
+    epochs = [epoch for part in parts for epoch in part.epochs]
+    return Trace(range(start, position), epochs[:-1], None, past)
+
+
+def _part(group: SchedulerGroup, turn: Turn, iterations: range, epoch_length: int, counts: Mapping[str, Any]) -> Trace:
+    """Run a new group of the same schedules as if there had never been anything else than *turn* says."""
     stand_ins = {}
     for name, optimizer in group.optimizers.items():
         parameters = {each.param_name for each in group.schedulers if each.optimizer is optimizer}
@@ -358,40 +410,32 @@ def _computed_past(
         stand_ins[name] = StandIn(groups, base_param_settings=getattr(optimizer, "base_param_settings", None))
     names = {id(optimizer): name for name, optimizer in group.optimizers.items()}
     again = [
-        dataclasses.replace(each, optimizer=stand_ins[names[id(each.optimizer)]], last_step=-1, verbose=False)
+        dataclasses.replace(
+            each, optimizer=stand_ins[names[id(each.optimizer)]], last_step=-1, verbose=False, **each.shares
+        )
         for each in group.schedulers
     ]
-    lengths = group.lengths.as_dict() | {
+    lengths = turn.lengths.as_dict() | {
         "epoch_length": None,
-        "max_epochs": group.training_length("epoch"),
-        "max_iters": group.training_length("iteration"),
+        "max_epochs": turn.lengths.of_training("epoch"),
+        "max_iters": turn.lengths.of_training("iteration"),
     }
     owners: Any = stand_ins if group.by_name else stand_ins[ONLY]
-    fresh = SchedulerGroup(owners, again, **lengths, cadence=group.cadence)  # type: ignore[arg-type]
-    if group.extension:
-        return None  # before it, values were those of another length
-    if epoch_length is None:
-        if group.epoch:
-            return None
-        epoch_length = position + 1
-    if (group.epoch, group.iteration_in_epoch) not in _positions(position, epoch_length):
-        return None
-    past, present = fresh.trace(position + 1, epoch_length, **counts), group.trace(1, epoch_length, **counts)
-    columns = {name: _amended(each, group.amendments.get(name, ())) for name, each in past.values.items()}
-    for name, now in present.values.items():
-        if [each[-1] for each in columns[name]] != [each[0] for each in now]:
-            return None
-    values = {name: [each[:-1] for each in every] for name, every in columns.items()}
-    return Trace(past.iterations[:-1], past.epochs[:-1], None, values)
+    with quiet():
+        fresh = SchedulerGroup(owners, again, **lengths, cadence=group.cadence)  # type: ignore[arg-type]
+    for each, scales in zip(again, turn.scales, strict=True):
+        if each.layer.clock.fold is not None and scales is not None:
+            each.layer.clock.fold.scales[: len(scales)] = scales  # groups that came later were not reduced
+    return fresh.trace(iterations, epoch_length, **counts)
 
 
-def _amended(columns: Sequence[Sequence[float]], amendments: Sequence[Amendment]) -> list[list[float]]:
-    """Put amendments into the values of iterations from 0 on."""
+def _amended(columns: Sequence[Sequence[float]], start: int, amendments: Sequence[Amendment]) -> list[list[float]]:
+    """Put amendments into the values of iterations from *start* on."""
     amended = [list(column) for column in columns]
-    places = [*sorted({each.iteration for each in amendments}), len(amended[0]) if amended else 0]
+    places = [*sorted({max(each.iteration - start, 0) for each in amendments}), len(amended[0]) if amended else 0]
     for first, last in pairwise(places):
         for group, column in enumerate(amended):
-            for each in in_force(amendments, group, first):
+            for each in in_force(amendments, group, first + start):
                 column[first:last] = map(each, column[first:last])
     return amended
 

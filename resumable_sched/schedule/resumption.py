@@ -10,6 +10,7 @@ from resumable_sched.schedule import comparison
 from resumable_sched.schedule.clock import MetricFold
 from resumable_sched.schedule.configuration import schedule_of
 from resumable_sched.schedule.ledger import saved_base_holds
+from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.selection import group_names
 from resumable_sched.schedule.state import (
     MemberState,
@@ -20,6 +21,7 @@ from resumable_sched.schedule.state import (
     decode_floats,
     encode_floats,
     path,
+    plain,
     plateau_state,
     restore_amendments,
     restore_fold,
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Parameter",
     "Plan",
+    "changed_lengths",
     "counters_of",
+    "lengths_after",
     "parameter_state",
     "place_clock",
     "plan",
@@ -66,11 +70,13 @@ class Parameter(NamedTuple):
         base: What the user gave, for each param group.
         path: From where a chain goes on.
         amendments: What was changed beside the schedules.
+        shown: What the optimizer has shown.
     """
 
     base: list[float]
     path: list[float]
     amendments: list[Amendment]
+    shown: list[float]
 
 
 @dataclass
@@ -83,6 +89,8 @@ class Plan:
         configurations: Schedules whose configuration becomes the saved one.
         memories: For each schedule, what was saved of it; None where it is another one.
         parameters: The values of what was scheduled then and is scheduled now.
+        cadence: The cadence to go on with.
+        adopted: Whether something is another than it was, and stays so.
     """
 
     saved: GroupState
@@ -90,6 +98,8 @@ class Plan:
     configurations: list[tuple[ParamScheduler, dict[str, Any]]]
     memories: list[MemberState | None]
     parameters: dict[ParameterKey, Parameter]
+    cadence: Mapping[str, int]
+    adopted: bool
 
 
 def position_of(counters: Counters) -> Position:
@@ -168,6 +178,7 @@ def plan(
     schedulers: Sequence[tuple[str, ParamScheduler]],
     ledgers: Mapping[ParameterKey, Ledger],
     *,
+    cadence: Mapping[str, int],
     training_length: Callable[[ParamScheduler, str], int | None],
     policy: comparison.OnMismatch,
     first_difference: Callable[[GroupState], str],
@@ -179,6 +190,7 @@ def plan(
         optimizers: The optimizers by name.
         schedulers: The schedules with the names of their optimizers.
         ledgers: Who writes.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is.
         training_length: Says how long training is on the clock of a schedule.
         policy: What to do about differences.
         first_difference: Says in a sentence from where on the saved schedules give other values.
@@ -191,6 +203,8 @@ def plan(
     _check_consistency(saved)
     same, lines = _compare_schedules(saved, schedulers, when)
     structure = all(same) and len(saved.schedulers) == len(schedulers)
+    if saved.cadence != cadence:
+        lines.append(f"`cadence` was {saved.cadence} when {when}, but is {dict(cadence)} now.")
     changed = bool(lines)
     parameters: dict[ParameterKey, Parameter] = {}
     for each in saved.parameters:
@@ -214,7 +228,42 @@ def plan(
     elif not structure:
         padded = [*saved.schedulers, *[None] * len(schedulers)]
         memories = [padded[index] if fits else None for index, fits in enumerate(same)]
-    return Plan(saved, replacements, configurations, memories, parameters)
+    cadence = saved.cadence if policy == "keep" else cadence
+    adopted = policy == "adopt" and bool(lines)
+    return Plan(saved, replacements, configurations, memories, parameters, cadence, adopted)
+
+
+def lengths_after(saved: GroupState, built: Lengths) -> Lengths:
+    """Return how long training is after a load: an extension is state, unless the program says something new.
+
+    Where epochs were of another length before, training ends when as many epochs are done as it was to have.
+
+    Args:
+        saved: The state.
+        built: What the program has said.
+    """
+    extension, lengths = saved.extension, built
+    if extension is not None and Lengths(**plain(extension.built)) == built:
+        lengths = Lengths(**plain(extension.now))
+    if saved.lengths is None or saved.lengths.epoch_length is None:
+        return lengths
+    if saved.lengths.epoch_length == lengths.epoch_length:
+        return lengths._replace(surplus=saved.lengths.surplus)
+    at = saved.position
+    return lengths.from_here(at.iteration, at.epoch, at.iteration_in_epoch)
+
+
+def changed_lengths(saved: GroupState, now: Lengths) -> str:
+    """Say which lengths of training are not the saved ones; empty if all are, or nobody knows."""
+    if saved.lengths is None:
+        return ""
+    before = Lengths(**plain(saved.lengths)).as_dict()
+    changes = [
+        f"`{name}` was {before[name]} and is {length}"
+        for name, length in now.as_dict().items()
+        if before[name] != length
+    ]
+    return f": {', '.join(changes)}" if changes else ""
 
 
 def _identity(optimizer: str, config: Mapping[str, Any]) -> tuple[str, object, object]:
@@ -281,7 +330,7 @@ def _compare_base(
         ]
         if policy == "adopt":
             base = [old if fits else new for old, new, fits in zip(base, ours, holds, strict=True)]
-    return Parameter(base, path(saved), restore_amendments(saved.amendments, len(base)))
+    return Parameter(base, path(saved), restore_amendments(saved.amendments, len(base)), values)
 
 
 def _rebuild(
@@ -308,7 +357,8 @@ def _kept(saved: ParameterState, optimizers: Mapping[str, HasParamGroups], lines
     count = len(optimizers[saved.optimizer].param_groups)
     if count != len(saved.base):
         raise comparison.mismatch(lines, _OTHER_GROUPS)
-    return Parameter(decode_floats(saved.base), path(saved), restore_amendments(saved.amendments, count))
+    amendments = restore_amendments(saved.amendments, count)
+    return Parameter(decode_floats(saved.base), path(saved), amendments, decode_floats(saved.values))
 
 
 def _check_consistency(saved: GroupState) -> None:

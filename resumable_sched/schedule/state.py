@@ -31,6 +31,7 @@ __all__ = [
     "ParameterState",
     "PlateauState",
     "Position",
+    "TurnState",
     "amendment_states",
     "chain_state",
     "decode_floats",
@@ -147,6 +148,7 @@ class LengthsState(_Strict, omit_defaults=True):
     max_iters: int | None = None
     max_samples: int | None = None
     max_tokens: int | None = None
+    surplus: int = 0
 
 
 class ExtensionState(_Strict):
@@ -154,6 +156,14 @@ class ExtensionState(_Strict):
 
     built: LengthsState
     now: LengthsState
+
+
+class TurnState(_Strict, omit_defaults=True):
+    """What held until an iteration; see `Turn`."""
+
+    until: Count
+    lengths: LengthsState = msgspec.field(default_factory=LengthsState)
+    scales: list[list[Number] | None] = []
 
 
 class MemberState(_Strict):
@@ -182,6 +192,10 @@ class GroupState(_Strict, omit_defaults=True):
         parameters: The hyper-parameters that are scheduled.
         schedulers: The schedules, in list order.
         extension: Where `SchedulerGroup.extend` was called, the lengths of training before and after.
+        lengths: How long training lasts, as far as it is known.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is.
+        turns: What held before a metric or another length of training has moved values, for pictures of the past.
+        known_from: The iteration from which on the past follows from all this: another schedule was adopted there.
     """
 
     version: int
@@ -190,6 +204,10 @@ class GroupState(_Strict, omit_defaults=True):
     parameters: list[ParameterState]
     schedulers: list[MemberState]
     extension: ExtensionState | None = None
+    lengths: LengthsState | None = None
+    cadence: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+    turns: list[TurnState] = []
+    known_from: Count = 0
 
 
 def parse(state: Mapping[str, Any], kind: type[StateT], name: str) -> StateT:

@@ -57,6 +57,7 @@ class Window:
         label: What to call it: the class, and the window in its own ticks, which are iterations unless it says so.
         begin: The iteration at which it opens; None if that cannot be told.
         end: The iteration at which it closes; None if it stays open, or if that cannot be told.
+        length: The ticks of training on the schedule's clock; None if nobody knows.
         scheduler: The schedule.
     """
 
@@ -66,6 +67,7 @@ class Window:
     label: str
     begin: int | None
     end: int | None
+    length: int | None
     scheduler: ParamScheduler
 
     @property
@@ -109,6 +111,7 @@ def windows_of(
                 label=f"{type(scheduler).__name__} {ticks}{scheduler.begin}-{shown}{some}",
                 begin=sizes.iteration_of(scheduler, name, scheduler.begin),
                 end=None if end is None else sizes.iteration_of(scheduler, name, end),
+                length=length,
                 scheduler=scheduler,
             )
         )

@@ -130,13 +130,32 @@ class Run:
 
     @property
     def max_epochs(self) -> int | None:
-        """Return the epochs of the training, as `SchedulerGroup.extend` says if it was called."""
-        return None if self._max_epochs is None else self.group.extension.get("max_epochs", self._max_epochs)
+        """Return the epochs of the training, as `SchedulerGroup.extend` says if it was called.
+
+        Raises:
+            RuntimeError: It was called with `max_iters`, by which this training does not end.
+        """
+        return self._extended("max_epochs", self._max_epochs, other="max_iters")
 
     @property
     def max_iters(self) -> int | None:
-        """Return the updates of the training, as `SchedulerGroup.extend` says if it was called."""
-        return None if self._max_iters is None else self.group.extension.get("max_iters", self._max_iters)
+        """Return the updates of the training, as `SchedulerGroup.extend` says if it was called.
+
+        Raises:
+            RuntimeError: It was called with `max_epochs`, by which this training does not end.
+        """
+        return self._extended("max_iters", self._max_iters, other="max_epochs")
+
+    def _extended(self, name: str, built: int | None, *, other: str) -> int | None:
+        if built is None:
+            return None
+        extension = self.group.extension
+        if other in extension:
+            raise RuntimeError(
+                f"`extend` must be called with `{name}`, which this training was given and ends by, but was called "
+                f"with `{other}`={extension[other]} instead."
+            )
+        return extension.get(name, built)
 
     @property
     def iteration(self) -> int:

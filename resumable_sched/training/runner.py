@@ -58,9 +58,11 @@ class Runner(Run):
         train_dataloader: What gives the batches of an epoch. Training that can stop in the middle of an epoch needs
             one with a state, such as torchdata's ``StatefulDataLoader``.
         scheduler: What `build_schedulers` takes (a config, a list, a dict of lists by optimizer, built schedules), or a
-            `SchedulerGroup`, whose lengths of training are those of the Runner where it knows them, or None.
+            `SchedulerGroup`, which is told how long epochs and training are, or None.
         max_epochs: Train so many epochs; or
         max_iters: so many updates.
+        max_samples: Samples of the whole training, for schedules that count them; it ends as said above.
+        max_tokens: The same of tokens.
         train_step: ``train_step(model, batch)`` gives the loss, or a dict with ``"loss"``; also ``"samples"`` and
             ``"tokens"`` of the batch, where schedules or you count them. By default it is ``model(batch)``. Samples are
             otherwise the length of the first tensor in the batch.
@@ -94,6 +96,8 @@ class Runner(Run):
         scheduler: object = None,
         max_epochs: int | None = None,
         max_iters: int | None = None,
+        max_samples: int | None = None,
+        max_tokens: int | None = None,
         train_step: Callable[[torch.nn.Module, Any], Any] | None = None,
         val_dataloader: Iterable[Any] | None = None,
         val_step: Callable[[torch.nn.Module, Any], Mapping[str, Any]] | None = None,
@@ -128,7 +132,14 @@ class Runner(Run):
         self._before = sorted(self.hooks, key=lambda it: not isinstance(it, CheckpointHook | PreemptionHook))
         if not self._batches.stateful:
             self._require_whole_epochs(can_skip=scaler is not None)
-        self.group = self._group(optimizer, scheduler, on_mismatch)
+        lengths: dict[str, int | None] = {
+            "epoch_length": self.epoch_length,
+            "max_epochs": self._max_epochs,
+            "max_iters": self._max_iters,
+            "max_samples": max_samples,
+            "max_tokens": max_tokens,
+        }
+        self.group = self._group(optimizer, scheduler, lengths, on_mismatch)
         self._require_metrics()
         self.ranks = current_ranks()
         self._updater = Updater(
@@ -144,22 +155,18 @@ class Runner(Run):
         self.state = self._state(train_dataloader, val_dataloader, scaler)
 
     # ------------------------------------------------------------------ building
-    def _group(self, optimizer: object, scheduler: object, on_mismatch: OnMismatch | None) -> SchedulerGroup:
+    def _group(
+        self, optimizer: object, scheduler: object, lengths: dict[str, Any], on_mismatch: OnMismatch | None
+    ) -> SchedulerGroup:
         """Build the schedules, or take those that are built."""
-        lengths: dict[str, Any] = {
-            "epoch_length": self.epoch_length,
-            "max_epochs": self._max_epochs,
-            "max_iters": self._max_iters,
-        }
         if isinstance(scheduler, SchedulerGroup):
             self._require_fit(scheduler, lengths, on_mismatch)
+            scheduler.fill_lengths(**lengths)
             return scheduler
         policy = "error" if on_mismatch is None else on_mismatch
-        if isinstance(optimizer, Mapping):
-            named = build_schedulers(self.optimizers, scheduler, **lengths)
-            return SchedulerGroup(self.optimizers, named, **lengths, on_mismatch=policy)
-        (only,) = self.optimizers.values()
-        return SchedulerGroup(only, build_schedulers(only, scheduler, **lengths), **lengths, on_mismatch=policy)
+        owners: Any = self.optimizers if isinstance(optimizer, Mapping) else optimizer
+        schedulers: Any = build_schedulers(owners, scheduler, **lengths)
+        return SchedulerGroup(owners, schedulers, **lengths, on_mismatch=policy)
 
     def _require_fit(self, group: SchedulerGroup, lengths: Mapping[str, int | None], on_mismatch: object) -> None:
         """Refuse a group that is for another training than this one."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from resumable_sched.errors import ScheduleMismatchError
 from resumable_sched.schedule import (
     CosineAnnealingLR,
     ExponentialLR,
@@ -213,3 +214,26 @@ def test_a_wrong_list_of_optimizers_is_refused(wrong: Any) -> None:
         build(optimizers(), cadence=wrong)
     with pytest.raises(TypeError, match="`agree` must be a function"):
         build(optimizers(), agree=3)
+
+
+@pytest.mark.parametrize("other", [{"generator": 4}, {}])
+def test_another_cadence_is_another_schedule(other: dict[str, int]) -> None:
+    """It is compared, and kept or adopted, as everything is that decides on values to come."""
+    saved = build(optimizers(), cadence={"generator": 5})
+    for _ in range(20):
+        saved.step(samples=3)
+    state = json.loads(json.dumps(saved.state_dict()))
+    ahead = saved.trace(30, 100, samples_per_iteration=3).values
+
+    def load(policy: Any) -> SchedulerGroup:
+        group = build(optimizers(), cadence=other)
+        group.load_state_dict(state, policy)
+        return group
+
+    with pytest.raises(ScheduleMismatchError, match=r"`cadence` was {'generator': 5} when iteration 20 was saved, but"):
+        load("error")
+    kept, adopted = load("keep"), load("adopt")
+    assert kept.trace(30, 100, samples_per_iteration=3).values == ahead
+    assert kept.cadence == {"generator": 5}
+    assert adopted.cadence == other
+    assert adopted.updates["generator"] == saved.updates["generator"]

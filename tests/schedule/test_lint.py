@@ -87,11 +87,11 @@ def test_a_missed_floor_says_how_much_remains() -> None:
 
 
 def test_without_lengths_only_what_follows_from_the_windows_is_said() -> None:
-    """Nothing is guessed: an end that nobody knows is a warning, and clocks that cannot be compared are one."""
+    """Nothing is guessed: an end that nobody knows is told, and that clocks cannot be compared."""
     both = [WARM_UP, {"type": "MultiStepLR", "milestones": [8], "end": 10}]
 
     clock = ("epoch-clock", "note")
-    unknown = ("unknown-length", "warning")
+    unknown = ("unknown-length", "note")
     assert found({"type": "StepLR", "step_size": 9}, epoch_length=None, max_epochs=None) == [unknown, clock]
     assert found(both, epoch_length=None, max_epochs=None) == [clock, unknown]
     assert found(
@@ -164,3 +164,50 @@ def test_schedules_by_the_name_of_their_optimizer_are_told_apart() -> None:
         ("cut-short", "generator.lr", (0,)),
         ("cut-short", "discriminator.lr", (0,)),
     ]
+
+
+def test_what_is_probably_a_mistake_is_told_at_build(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, and notes are not: where lengths are known when it is built, else when the first update is counted."""
+    config = [{"type": "MultiStepLR", "milestones": [8, 30]}, {"type": "LinearLR", "end": 500, "by_epoch": False}]
+
+    def group(**lengths: int) -> SchedulerGroup:
+        optimizer = sgd()
+        return SchedulerGroup(optimizer, build_schedulers(optimizer, config), **lengths)  # type: ignore[arg-type]
+
+    known = group(max_epochs=2, epoch_length=8)
+    told = [
+        "lr: MultiStepLR: `milestones` 8, 30: never reached, because the last tick is 1.",
+        "lr: LinearLR: its window goes to iteration 500, but training has 16 iterations: it is cut short.",
+    ]
+    assert caplog.messages == told
+    known.step()
+    assert caplog.messages == told
+    caplog.clear()
+
+    later = group()
+    assert caplog.messages == []
+    later.fill_lengths(max_epochs=2, epoch_length=8)
+    assert caplog.messages == told
+    later.step()
+    assert caplog.messages == told
+
+
+def test_a_length_that_nobody_knows_matters_where_values_depend_on_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A cosine until the end of training stands still; a step does not care."""
+    for config in ({"type": "StepLR", "step_size": 3}, {"type": "CosineAnnealingLR"}):
+        optimizer = sgd()
+        group = SchedulerGroup(optimizer, build_schedulers(optimizer, {**config, "by_epoch": False}))
+        group.step()
+
+    assert caplog.messages == [
+        "lr: CosineAnnealingLR: `end` is not given, and nobody says how many iterations training has."
+    ]
+
+
+def test_an_optimizer_that_is_updated_less_often_has_a_shorter_training() -> None:
+    """What its schedules count is its own updates."""
+    schedulers = {"slow": build_schedulers(sgd(), {"type": "StepLR", "step_size": 5, "end": 50, "by_epoch": False})}
+
+    assert [it.level for it in lint(schedulers, max_iters=100, sizes=Sizes(cadence={"slow": 2}))] == []
+    (finding,) = lint(schedulers, max_iters=99, sizes=Sizes(cadence={"slow": 2}))
+    assert "but training has 49 iterations" in finding.message

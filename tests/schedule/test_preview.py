@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from resumable_sched.schedule.preview import (
     preview_config,
     preview_group,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GUIDE: list[dict[str, Any]] = [
     {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50},
@@ -102,18 +106,66 @@ def test_a_live_group_shows_its_past_and_its_future(iteration: int) -> None:
 
 
 def test_a_past_that_cannot_be_computed_is_left_out_with_a_note() -> None:
-    """An epoch that was cut short, and a plateau that has moved, are not guessed."""
-    short, plateau = live(), live({"type": "ReduceOnPlateauLR", "patience": 0})
+    """An epoch that was cut short is not guessed."""
+    short = live()
     train(short, 40)
     short.step_epoch()
-    train(plateau, 100)
-    for metric in (1.0, 2.0):
-        plateau.observe({"loss": metric})
 
-    for group in (short, plateau):
-        preview = preview_group(group)
-        assert preview.trace.iterations == range(group.iteration, 1200)
-        assert "cannot be computed again" in preview.notes[0]
+    preview = preview_group(short)
+
+    assert preview.trace.iterations == range(40, 1200)
+    assert "The values before iteration 40 cannot be computed again" in preview.notes[0]
+
+
+def copied(group: SchedulerGroup, build: Callable[..., SchedulerGroup], **arguments: Any) -> SchedulerGroup:
+    """Return a new group that goes on from the state of *group*."""
+    fresh = build(**arguments)
+    fresh.load_state_dict(json.loads(json.dumps(group.state_dict())))
+    return fresh
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_past_has_what_metrics_have_done(resumed: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a plateau has reduced the values, and where training was made longer, also after a resume."""
+    config = [{"type": "ReduceOnPlateauLR", "patience": 0, "min_value": 0.02}, {"type": "LinearLR", "by_epoch": False}]
+
+    def build() -> SchedulerGroup:
+        return live(config)
+
+    group, rows = build(), []
+    for epoch, metric in enumerate((1.0, 2.0, 0.5, 3.0, 3.0)):
+        rows += train(group, 100)
+        group.observe({"loss": metric})
+        if epoch == 2:
+            rows += train(group, 50)
+            group.extend(max_epochs=15)
+            if resumed:
+                group = copied(group, build)
+            rows += train(group, 50)
+    caplog.clear()
+
+    preview = preview_group(group)
+
+    assert not preview.notes
+    assert preview.trace.iterations == range(1500)
+    assert preview.trace.values["lr"][0][: len(rows)] == [each["lr"][0] for each in rows]
+    assert len({each["lr"][0] for each in rows[50:150]}) > 1
+    assert caplog.messages == []
+
+
+def test_the_past_of_an_adopted_schedule_begins_there() -> None:
+    """Nobody knows any more what the other one was, so that it is not drawn as if it had been this one."""
+    before = live(GUIDE[:1])
+    train(before, 30)
+    group = live([{**GUIDE[0], "end": 80}])
+    group.load_state_dict(before.state_dict(), "adopt")
+    shown = train(group, 10)
+
+    preview = preview_group(group)
+
+    assert preview.trace.iterations == range(30, 1200)
+    assert preview.trace.values["lr"][0][:10] == [each["lr"][0] for each in shown]
+    assert "The values before iteration 30 cannot be computed" in preview.notes[0]
 
 
 def test_a_recorded_past_is_taken_as_it_is() -> None:
@@ -215,15 +267,19 @@ def test_the_past_has_the_amendments_where_they_were() -> None:
     assert [(it.begin, it.end) for it in preview.windows] == [(0, 25), (0, 100)]
 
 
-def test_the_past_of_a_training_that_was_made_longer_is_not_guessed() -> None:
-    """Before that it had the values of another length."""
-    _, group, _ = amended()
+def test_the_past_of_a_training_that_was_made_longer_is_what_it_was() -> None:
+    """Before that it had the values of another length; what was amended stays where it was."""
+    optimizer, group, rows = amended()
     group.extend(max_iters=200, max_samples=800)
+    for _ in range(30):
+        for row, each in zip(rows, optimizer.param_groups, strict=True):
+            row.append(each["lr"])
+        group.step(samples=4)
 
     preview = preview_group(group)
 
-    assert preview.trace.iterations == range(50, 200)
-    assert "another length of training has moved them" in preview.notes[0]
+    assert not preview.notes
+    assert [column[:80] for column in preview.trace.values["lr"]] == rows
 
 
 def test_a_config_that_counts_samples_or_chooses_groups_can_be_previewed() -> None:

@@ -280,3 +280,71 @@ def test_a_third_is_a_third() -> None:
     SchedulerGroup(optimizer, [scheduler], max_iters=30_000_000)
 
     assert scheduler.end == 10_000_000
+
+
+def left_open(**lengths: Any) -> SchedulerGroup:
+    """Anneal until training ends."""
+    optimizer = sgd()
+    return SchedulerGroup(optimizer, [CosineAnnealingLR(optimizer, by_epoch=False)], **lengths)
+
+
+@pytest.mark.parametrize("length", [60, 200])
+def test_another_length_on_resume_is_told(length: int, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no other schedule, but the values move; with the same length nothing is said."""
+    saved = left_open(max_iters=100)
+    for _ in range(50):
+        saved.step()
+
+    left_open(max_iters=100).load_state_dict(saved.state_dict())
+    assert caplog.records == []
+    other = left_open(max_iters=length)
+    other.load_state_dict(saved.state_dict())
+
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"Loading what was saved at iteration 50 moves `lr` of `optimizer` from {saved.values()['lr']} to "
+        f"{other.values()['lr']}: `max_iters` was 100 and is {length}."
+    )
+
+
+def test_epochs_of_another_length_make_no_other_number_of_epochs() -> None:
+    """What was done counts as it was, what is left as it is now; and so again after the next resume."""
+    first = left_open(max_epochs=6, epoch_length=20)
+    for _ in range(20):
+        first.step()
+    first.step_epoch()
+    second = left_open(max_epochs=6, epoch_length=10)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for _ in range(7):
+        second.step()
+    third = left_open(max_epochs=6, epoch_length=10)
+    third.load_state_dict(json.loads(json.dumps(second.state_dict())))
+
+    assert [each.training_length("iteration") for each in (first, second, third)] == [120, 70, 70]
+    assert third.values() == second.values()
+    assert third.trace(43).values == left_open(max_iters=70).trace(range(27, 70)).values
+    assert not third.extension
+    third.extend(max_epochs=7)
+    assert third.training_length("iteration") == 80
+
+
+def test_an_epoch_that_is_too_short_for_what_was_done_is_refused() -> None:
+    """The next step could not be."""
+    saved = left_open(max_epochs=3, epoch_length=100)
+    for _ in range(75):
+        saved.step()
+
+    with pytest.raises(ScheduleMismatchError, match="`epoch_length` must be at least 75, which the epoch has already"):
+        left_open(max_epochs=3, epoch_length=50).load_state_dict(saved.state_dict())
+
+
+def test_lengths_that_were_left_out_can_be_filled_in() -> None:
+    """As if they had been given at build; what was given there stays."""
+    filled, given = left_open(), left_open(max_iters=30)
+    filled.fill_lengths(max_iters=30, epoch_length=10)
+    given.fill_lengths(max_iters=99)
+
+    assert filled.trace(30).values == given.trace(30).values
+    assert (filled.lengths.epoch_length, given.lengths.max_iters) == (10, 30)
+    assert not filled.extension
+    given.load_state_dict(filled.state_dict())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from resumable_sched import Runner, SchedulerGroup
 from resumable_sched.distributed import seed_all
-from resumable_sched.schedule import LinearLR
+from resumable_sched.schedule import CosineAnnealingLR, LinearLR
 from resumable_sched.training import CheckpointHook, Hook
 
 if TYPE_CHECKING:
@@ -124,3 +125,80 @@ def test_a_cadence_is_for_loops_of_ones_own() -> None:
 
     with pytest.raises(ValueError, match=r"`scheduler` must have no `cadence`, but has {'generator': 2}"):
         Runner(nn.Linear(1, 1), owners, [torch.zeros(1)], scheduler=group, max_epochs=1)
+
+
+def rates_of(scheduler: Callable[[torch.optim.Optimizer], Any], **settings: Any) -> list[float]:
+    """Train 2 epochs of 5 updates, and return the learning rate of each update."""
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    rates = At({})
+    data = DataLoader(TensorDataset(torch.ones(20, 3)), 4)
+    Runner(
+        model,
+        optimizer,
+        data,
+        max_epochs=2,
+        scheduler=scheduler(optimizer),
+        train_step=lambda net, batch: net(batch[0]).square().mean(),
+        hooks=[rates],
+        **settings,
+    ).train()
+    return [*rates.rates.values()]
+
+
+def test_a_group_is_told_how_long_training_is() -> None:
+    """What lasts as long as training ends with it, whoever has built the schedules, and whatever they count."""
+    cosine = {"type": "CosineAnnealingLR", "by_epoch": False}
+
+    expected = rates_of(lambda _: cosine)
+
+    assert expected[-1] < 0.1 * expected[0]
+    assert rates_of(lambda it: [CosineAnnealingLR(it, by_epoch=False)]) == expected
+    assert rates_of(lambda it: SchedulerGroup(it, [CosineAnnealingLR(it, by_epoch=False)])) == expected
+    for samples in ({"unit": "sample"}, {"unit": "sample", "begin": "0%", "end": "100%"}):
+        by_sample = rates_of(lambda _, more=samples: {**cosine, **more}, max_samples=40)  # type: ignore[misc]
+        assert by_sample[0] == expected[0]
+        assert by_sample[-1] < 0.1 * by_sample[0]
+
+
+def test_what_nobody_told_the_length_of_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """A cosine over samples, whose number nobody knows, would stand still."""
+    rates_of(lambda _: {"type": "CosineAnnealingLR", "unit": "sample"})
+
+    assert "nobody says how many samples training has" in caplog.text
+
+
+def test_epochs_that_become_shorter_end_with_the_schedule(tmp_path: Path) -> None:
+    """After another batch size the iterations of training are those that were done and those that are left."""
+
+    def run(size: int, stop: int | None = None) -> tuple[Runner, dict[int, float]]:
+        seed_all(1)
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+        hook = At({} if stop is None else {stop: kill})
+        runner = Runner(
+            model,
+            optimizer,
+            StatefulDataLoader(TensorDataset(torch.ones(40, 3)), size),
+            max_epochs=4,
+            scheduler={"type": "LinearLR", "start_factor": 1.0, "end_factor": 0.0, "by_epoch": False},
+            train_step=lambda net, batch: net(batch[0]).square().mean(),
+            checkpoint=CheckpointHook(tmp_path, by_epoch=True),
+            hooks=[hook],
+        )
+        with contextlib.suppress(KilledError):
+            runner.train()
+        return runner, hook.rates
+
+    run(2, stop=25)  # an epoch of 20 is done, and saved
+    run(4, stop=35)  # and one of 10
+    runner, rates = run(4)
+
+    assert runner.total_iterations == runner.iteration == 20 + 3 * 10
+    assert [rates[it] for it in sorted(rates)] == pytest.approx([0.2 * (1 - it / 49) for it in range(30, 50)])
+
+
+def test_training_is_extended_in_its_own_unit(tmp_path: Path) -> None:
+    """It would end elsewhere than its schedules."""
+    with pytest.raises(RuntimeError, match="with `max_iters`, which this training was given"):
+        build(tmp_path, At({4: lambda it: it.group.extend(max_epochs=9)}), SCHEDULES["left open"]).train()
