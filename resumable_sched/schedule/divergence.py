@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched.errors import ScheduleMismatchError
@@ -57,8 +58,9 @@ def first_difference(
         ]
         for name, scheduler in before:
             scheduler.fit_training(training_length(scheduler, name))
-        old = _timeline(before, {(each.optimizer, each.name): decode_floats(each.base) for each in saved.parameters})
-        new = _timeline(schedulers, {key: ledger.composition.base for key, ledger in ledgers.items()})
+        bases = {(each.optimizer, each.name): decode_floats(each.base) for each in saved.parameters}
+        old = _timeline(before, bases, saved.cadence)
+        new = _timeline(schedulers, {key: ledger.composition.base for key, ledger in ledgers.items()}, cadence)
     except (ScheduleMismatchError, ValueError, TypeError, KeyError):
         return ""  # the saved schedule cannot be built here; the error that lists the fields is enough
     units = {scheduler.clock_unit for _, scheduler in [*before, *schedulers]}
@@ -74,8 +76,7 @@ def first_difference(
     chained = any(each.chain is not None for timeline in (old, new) for each in timeline.compositions.values())
     end = lengths.of_training(unit) or saved.position.iteration + _MARGIN
     rows = range(min(end, _MOST_OF_A_CHAIN if chained else _MOST))
-    forecast = Forecast(Counters(), cadence, epoch_length, sizes[0], sizes[1])
-    return _sentence(old, new, rows, forecast, unit)
+    return _sentence(old, new, rows, Forecast(Counters(), {}, epoch_length, *sizes), unit)
 
 
 def first_difference_alone(
@@ -108,7 +109,7 @@ def first_difference_alone(
 
 def _sentence(old: Timeline, new: Timeline, rows: range, forecast: Forecast, unit: str) -> str:
     names = {key: key[1] for key in old.compositions.keys() & new.compositions.keys()}
-    traces = [_trace(timeline, rows, forecast, names) for timeline in (old, new)]
+    traces = [_trace(timeline, rows, replace(forecast, cadence=timeline.cadence), names) for timeline in (old, new)]
     found = _first(*traces)
     if found is None:
         return f"All values are the same in the first {len(rows)} {unit}s."
@@ -119,9 +120,13 @@ def _sentence(old: Timeline, new: Timeline, rows: range, forecast: Forecast, uni
     )
 
 
-def _timeline(schedulers: Iterable[tuple[str, Description]], bases: Mapping[ParameterKey, list[float]]) -> Timeline:
+def _timeline(
+    schedulers: Iterable[tuple[str, Description]],
+    bases: Mapping[ParameterKey, list[float]],
+    cadence: Mapping[str, int] | None = None,
+) -> Timeline:
     """Put schedules to the beginning of a training of their own."""
-    timeline = Timeline()
+    timeline = Timeline(cadence=cadence or {})
     layers: dict[ParameterKey, list[Layer]] = {}
     for name, scheduler in schedulers:
         key = (name, scheduler.param_name)

@@ -237,3 +237,15 @@ def test_another_cadence_is_another_schedule(other: dict[str, int]) -> None:
     assert kept.cadence == {"generator": 5}
     assert adopted.cadence == other
     assert adopted.updates["generator"] == saved.updates["generator"]
+
+
+def test_another_cadence_says_from_where_on_it_differs() -> None:
+    """Each of the two is looked at with its own."""
+
+    def group(every: int) -> SchedulerGroup:
+        owners = optimizers()
+        members = [ExponentialLR(owners["generator"], gamma=0.5, by_epoch=False)]
+        return SchedulerGroup(owners, members, cadence={"generator": every})
+
+    with pytest.raises(ScheduleMismatchError, match=r"Values differ from iteration 3 on: .* is 0.1 as saved, and 0.05"):
+        group(3).load_state_dict(group(5).state_dict())
