@@ -323,7 +323,10 @@ class _Stateful:
 
     def collect(self) -> Collected:
         _require_own_generator(self._name, self._value)
-        tree, tensors = flatten(self._value.state_dict(), self._name)
+        # torchdata's loader makes its iterator to answer, with the sampler and the generators as they are now. Where a
+        # state was loaded and no batch was asked for since, that is too early, and the state itself is the answer.
+        loaded = getattr(self._value, "next_iter_state", None) if _is_torchdata(self._value) else None
+        tree, tensors = flatten(self._value.state_dict() if loaded is None else loaded, self._name)
         return Collected(tree, tensors)
 
     def live(self) -> Mapping[str, torch.Tensor]:

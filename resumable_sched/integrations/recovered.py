@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
-from resumable_sched.errors import ScheduleMismatchError
+from resumable_sched.errors import ScheduleMismatchError, StateFormatError
 from resumable_sched.schedule import comparison
 from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.composition import needs_chain
@@ -75,11 +75,16 @@ def recover(
         states: A state, a list of them, or a dict of these by optimizer.
         take: What is told of a state, the optimizer's name, and the optimizer's schedules that no state was for yet: it
             takes those off that the state is for.
+
+    Raises:
+        StateFormatError: *states* holds something else, or *take* says so.
     """
     recovered = Recovered()
     for name, given in by_optimizer(group, states, "states").items():
         optimizer = group.optimizers[name]
         ours = [each for each in group.schedulers if each.optimizer is optimizer]
+        if not isinstance(given, Mapping | Sequence) or isinstance(given, str):
+            raise StateFormatError(f"`states` must hold the state dicts of schedulers, but is {given!r} instead.")
         for state in [given] if isinstance(given, Mapping) else given:
             take(group, state, name, ours, recovered)
         recovered.lines += [f"{type(each).__name__} of `{name}` has no state." for each in ours]

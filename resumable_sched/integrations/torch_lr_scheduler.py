@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch.optim import Optimizer
@@ -12,10 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from resumable_sched.errors import StateFormatError
 from resumable_sched.schedule.arguments import check_choice, whole
+from resumable_sched.schedule.group import SchedulerGroup
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
-
-if TYPE_CHECKING:
-    from resumable_sched.schedule import SchedulerGroup
 
 __all__ = ["GroupLRScheduler", "Interval", "as_torch_lr_scheduler", "require_counted_epoch"]
 
@@ -265,9 +263,11 @@ def as_torch_lr_scheduler(
         tokens_per_iteration: Tokens of an update.
 
     Raises:
-        TypeError: The optimizer is none of torch's.
+        TypeError: *group* is no group, or its optimizer is none of torch's.
         ValueError: An argument is not known, or the group has schedules by epoch and nobody would count epochs.
     """
+    if not isinstance(group, SchedulerGroup):
+        raise TypeError(f"`group` must be a SchedulerGroup, but is {group!r} instead.")
     check_choice("interval", interval, get_args(Interval))
     check_choice("counts", counts, ("updates", "calls"))
     shown = _shown(group, optimizer)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from resumable_sched.schedule.amendments import in_force
+from resumable_sched.schedule.arguments import check_number
 from resumable_sched.schedule.config import Config, build_schedulers
 from resumable_sched.schedule.config.build import StandIn
 from resumable_sched.schedule.group import ONLY, SchedulerGroup
@@ -129,8 +130,17 @@ def preview_config(
 
     Raises:
         ConfigError: The config is wrong.
-        ValueError: It is not known how long training is.
+        ValueError: It is not known how long training is, or *iterations* contradicts the rest, or a setting of the
+            optimizer is no finite number.
     """
+    for name, value in (optimizer or {}).items():
+        if isinstance(value, float):
+            check_number(name, value)
+    if None not in (iterations, epochs, epoch_length) and iterations != epochs * epoch_length:  # type: ignore[operator]
+        raise ValueError(
+            f"`iterations` must be {epochs} epochs of {epoch_length}, or be given without `epochs`, but is "
+            f"{iterations} instead."
+        )
     if iterations is None:
         if epochs is None or epoch_length is None:
             raise ValueError(

@@ -56,7 +56,7 @@ class Batches:
         self._rng = RNGState(**generators_of(loader))
         self._iterator: Iterator[Any] | None = None
         self._start: dict[str, Any] | None = None
-        self._resumes = False
+        self._loaded: Mapping[str, Any] | None = None  # a state that the next epoch goes on from
         self._ended = False
         self.taken = 0
         self.length = _length(loader)
@@ -73,8 +73,8 @@ class Batches:
         ):
             if callable(set_epoch := getattr(owner, "set_epoch", None)):
                 set_epoch(epoch)
-        if self._resumes:
-            self._resumes = False
+        if self._loaded is not None:
+            self._loaded = None
             self._iterator = self._resumed()
         if self._iterator is None:
             self._start = self._rng.state_dict()
@@ -120,6 +120,8 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is, and the generators with which the epoch began."""
+        if self._loaded is not None:
+            return dict(self._loaded)  # to ask the loader would make its iterator too early, with other generators
         begun = self._start is not None
         loader = self._loader.state_dict() if self.stateful and begun else None  # type: ignore[attr-defined]
         return {"taken": self.taken, "ended": self._ended, "loader": loader, "start": self._start}
@@ -130,8 +132,9 @@ class Batches:
         self._ended = state["ended"]
         self.taken = state["taken"]
         self._start = state["start"]
-        self._resumes = state["loader"] is not None
-        if self._resumes:
+        self._loaded = None
+        if state["loader"] is not None:
+            self._loaded = state
             self._loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 from torchdata.stateful_dataloader.sampler import RandomSampler
 
@@ -197,6 +197,38 @@ def test_a_loader_with_two_generators_gives_the_same_batches_for_ever(tmp_path: 
         manager.restore()
 
     assert list(itertools.islice(batches(loader), 20 - stop)) == undisturbed[stop:]
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_save_before_the_next_batch_changes_no_batch(tmp_path: Path, stop: int) -> None:
+    """A run that was restored and saves at once, before its sampler was told the epoch, has what was saved before."""
+
+    def build() -> tuple[StatefulDataLoader[Any], dict[str, Any]]:
+        dataset = TensorDataset(torch.arange(24))
+        sampler: Any = DistributedSampler(dataset, num_replicas=1, rank=0)
+        loader = StatefulDataLoader(dataset, 4, sampler=sampler)
+        return loader, {"loader": loader, "rng": RNGState()}
+
+    def batches(loader: StatefulDataLoader[Any], epoch: int) -> list[Any]:
+        loader.sampler.set_epoch(epoch)
+        return [batch.tolist() for (batch,) in loader]
+
+    undisturbed = batches(build()[0], 1)
+    loader, state = build()
+    loader.sampler.set_epoch(1)
+    list(itertools.islice(loader, stop))
+    with CheckpointManager(tmp_path, state) as manager:
+        manager.save(stop)
+
+    for _ in range(2):
+        loader, state = build()
+        with CheckpointManager(tmp_path, state) as manager:
+            manager.restore()
+            drawn = torch.get_rng_state()
+            manager.save(stop)
+            assert torch.equal(torch.get_rng_state(), drawn)
+
+    assert batches(loader, 1) == undisturbed[stop:]
 
 
 def test_a_plain_loader_is_refused_with_the_remedy(tmp_path: Path) -> None:

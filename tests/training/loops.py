@@ -92,11 +92,11 @@ def kill_at(iteration: int) -> Callable[[Run], None]:
     return kill
 
 
-def stop_at(epoch: int) -> Callable[[Run], None]:
-    """Return an action that sends this process SIGTERM when *epoch* epochs are done."""
+def stop_at(count: int, unit: str = "epoch") -> Callable[[Run], None]:
+    """Return an action that sends this process SIGTERM when *count* epochs, or iterations, are done."""
 
     def stop(runner: Run) -> None:
-        if runner.epoch == epoch:
+        if getattr(runner, unit) == count:
             os.kill(os.getpid(), signal.SIGTERM)
 
     return stop

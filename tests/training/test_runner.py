@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from resumable_sched import LinearLR, Retention, Runner, SchedulerGroup, StepLR, errors
@@ -33,7 +33,7 @@ from tests.training.loops import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from resumable_sched.training import Run, Update
@@ -110,6 +110,42 @@ def test_a_training_that_was_stopped_between_epochs_goes_on_with_the_same_bits(
     assert memory.lines == expected.lines
     assert memory.end == expected.end
     assert again.group.state_dict() == state
+
+
+def by_rank() -> StatefulDataLoader[Any]:
+    """Shuffle as several ranks would: with a seed of the epoch, and no generator."""
+    return StatefulDataLoader(dataset(), BATCH, sampler=DistributedSampler(dataset(), num_replicas=1, rank=0))
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+@pytest.mark.parametrize("loader", [None, by_rank])
+def test_a_stop_before_a_validation_goes_on_with_the_same_batches(
+    by_epoch: bool, loader: Callable[[], Any] | None, tmp_path: Path
+) -> None:
+    """The next start validates, saves and is killed before it has asked the loader for a batch; so is the third."""
+
+    def run(url: Path | None, memory: Memory, *hooks: Hook) -> Runner:
+        settings: dict[str, Any] = {"validated": True, "val_by_epoch": by_epoch, "val_every": 1 if by_epoch else 4}
+        if loader is not None:
+            settings["loader"] = loader()
+        saver = None if url is None else CheckpointHook(url, by_epoch=by_epoch)
+        return build(saver, trace_into(memory), *hooks, **settings)
+
+    expected, memory = Memory(), Memory()
+    whole = run(None, expected)
+    whole.train()
+    where = {"after_train_epoch": stop_at(1)} if by_epoch else {"before_train_iter": stop_at(7, "iteration")}
+    with pytest.raises(SystemExit):
+        run(tmp_path, memory, Events(**where)).train()
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            run(tmp_path, memory, Events(before_train_iter=kill_at(6 if by_epoch else 8))).train()
+    again = run(tmp_path, memory)
+    again.train()
+
+    assert memory.lines == expected.lines
+    assert memory.end == expected.end
+    assert again.group.state_dict() == whole.group.state_dict()
 
 
 def test_a_validation_that_failed_is_made_up_for(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _read(path: FilePath, outer: tuple[FilePath, ...]) -> dict[str, Located]:
     own = reader(text, file)
     bases = own.pop(_BASE, None)
     found: dict[str, Located] = {}
-    for base in [] if bases is None else _base_files(bases):
+    for base in [] if bases is None else _base_files(bases, path.parent):
         for key, value in _read(path.parent / base, (*outer, path.resolve())).items():
             if key in found and key in (*_SCHEDULERS, *_OPTIMIZERS):
                 raise ConfigError(
@@ -94,24 +94,19 @@ def _read(path: FilePath, outer: tuple[FilePath, ...]) -> dict[str, Located]:
     return found
 
 
-def _base_files(bases: Located) -> list[str]:
-    names = bases.plain(_BASE)
-    names = [names] if isinstance(names, str) else names
+def _base_files(bases: Located, folder: FilePath) -> list[str]:
+    """Return the files that are named, by their paths from *folder*."""
+    given = bases.plain(_BASE)
+    names: list[str] = [given] if isinstance(given, str) else given
+    reason = ""
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-        raise ConfigError(
-            f"must be the path of a file, or a list of them, but is {names!r} instead.",
-            path=_BASE,
-            file=bases.file,
-            line=bases.line,
-        )
-    for name in names:
-        if "::" in name or "://" in name:
-            raise ConfigError(
-                f"must be paths of local files, but has {name!r}. Copy that file, and name the copy.",
-                path=_BASE,
-                file=bases.file,
-                line=bases.line,
-            )
+        reason = f"must be the path of a file, or a list of them, but is {names!r} instead."
+    elif remote := [name for name in names if "::" in name or "://" in name]:
+        reason = f"must be paths of local files, but has {remote[0]!r}. Copy that file, and name the copy."
+    elif missing := [name for name in names if not (folder / name).is_file()]:
+        reason = f"must be paths of files, but there is no {folder / missing[0]}."
+    if reason:
+        raise ConfigError(reason, path=_BASE, file=bases.file, line=bases.line)
     return names
 
 

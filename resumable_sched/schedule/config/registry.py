@@ -11,11 +11,28 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 from resumable_sched.schedule.scheduler import ParamScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["find_scheduler", "register_scheduler", "scheduler_names", "suggestion"]
 
 _REGISTERED: Final[dict[str, type[ParamScheduler]]] = {}
+_CALLED_ELSEWHERE: Final[Mapping[str, str]] = {
+    "ChainedScheduler": "the list of its schedules",
+    "ConcatScheduler": "the list of its schedules, with begin= and end=",
+    "CosineAnnealingWarmRestarts": "CosineAnnealingWarmRestartsLR",
+    "CosineLRScheduler": "CosineAnnealingLR or CosineAnnealingWarmRestartsLR",
+    "MultiStepLRScheduler": "MultiStepLR",
+    "NoamLR": "InverseSqrtLR",
+    "ParamGroupScheduler": "the list of its schedules, with groups=",
+    "PlateauLRScheduler": "ReduceOnPlateauLR",
+    "PolyLRScheduler": "PolyRestartLR",
+    "PolynomialLR": "PolyLR",
+    "ReduceLROnPlateau": "ReduceOnPlateauLR",
+    "StepLRScheduler": "StepLR",
+    "TanhLRScheduler": "TanhLR",
+    "WSDLRScheduler": "WarmupStableDecayLR",
+}
+"""What peers' classes are called here."""
 _PEERS: Final = ("mmengine.optim.scheduler.", "mmengine.optim.", "mmengine.")
 _PACKAGE: Final = __name__.partition(".config.")[0] + "."  # what integrations add is made of objects, not of a config
 
@@ -102,10 +119,17 @@ def find_scheduler(kind: object) -> type[ParamScheduler]:
     if ":" in kind or "." in kind:
         return _checked(_imported(kind))
     raise ValueError(
-        f"`type` must be the name of a schedule, but is {kind!r} instead.{suggestion(kind, scheduler_names())} A "
+        f"`type` must be the name of a schedule, but is {kind!r} instead.{_equivalent(kind)} A "
         "schedule of your own is known after @register_scheduler, once its module is imported, or as "
         "'package.module:Class'."
     )
+
+
+def _equivalent(kind: str) -> str:
+    """Return a sentence with what a name of a peer's is called here, or what it may have been meant to be."""
+    if kind in _CALLED_ELSEWHERE:
+        return f" Use {_CALLED_ELSEWHERE[kind]}; docs/migration.md has its arguments."
+    return suggestion(kind, scheduler_names())
 
 
 def suggestion(name: str, known: list[str]) -> str:

@@ -283,7 +283,7 @@ def test_an_error_in_a_base_points_at_the_base(tmp_path: Path) -> None:
     ("base", "text"),
     [
         ("['config.py']", "based on itself"),
-        ("'missing.py'", "cannot be read: No such file"),
+        ("'missing.py'", "must be paths of files, but there is no"),
         ("'mmdet::_base_/x.py'", "must be paths of local files"),
         ("'x.ini'", "must be a file of type .py"),
         ("5", "must be the path of a file"),
@@ -293,6 +293,7 @@ def test_an_error_in_a_base_points_at_the_base(tmp_path: Path) -> None:
 def test_a_base_that_cannot_be_used_is_refused(tmp_path: Path, base: str, text: str) -> None:
     """With the reason."""
     (tmp_path / "list.py").write_text("param_scheduler = []")
+    (tmp_path / "x.ini").touch()
 
     assert text in failure(tmp_path, f"_base_ = {base}").reason
 
