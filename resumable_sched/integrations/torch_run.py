@@ -100,6 +100,11 @@ class TorchRun(str):  # noqa: SLOT000 - it holds much, and is referred to weakly
         return TorchRun, (self._start, self.names)
 
     @property
+    def groups(self) -> int:
+        """Return for how many param groups it has values."""
+        return len(self._values[0])
+
+    @property
     def key(self) -> str:
         """Return all of the configuration as one string."""
         return _key(self, self.attributes)
@@ -206,7 +211,17 @@ class TorchParamScheduler(ParamScheduler):
         self._set("attributes", run.attributes)
 
     def split_base(self, base: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Return bases that tell the groups apart."""
+        """Return bases that tell the groups apart.
+
+        Raises:
+            ValueError: There are param groups that the scheduler does not know.
+        """
+        known = self.scheduler.groups
+        if len(base) > known:
+            raise ValueError(
+                f"`scheduler` must set a value for each of {len(base)} param groups, but {self.scheduler} was built "
+                f"for {known}. Add param groups before it is built, or use schedules of this package."
+            )
         return [GroupValue(value, group) for group, value in enumerate(base)], list(base)
 
     def at(self, t: int, base: float) -> Affine:

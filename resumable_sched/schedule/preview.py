@@ -342,10 +342,15 @@ def _stand_in(
     if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer):
         taken = inspect.signature(cls).parameters
         arguments = {key: value for key, value in defaults.items() if key in taken}
-        if "momentum" in defaults and "momentum" not in taken and "betas" in taken:
-            betas = arguments.get("betas", taken["betas"].default)
-            arguments["betas"] = (defaults["momentum"], *betas[1:])
-        defaults = dict(cls([torch.nn.Parameter(torch.zeros(1))], **arguments).defaults)
+        try:
+            if "momentum" in defaults and "momentum" not in taken and "betas" in taken:
+                betas = arguments.get("betas", taken["betas"].default)
+                arguments["betas"] = (defaults["momentum"], *betas[1:])
+            defaults = dict(cls([torch.nn.Parameter(torch.zeros(1))], **arguments).defaults)
+        except (TypeError, ValueError, IndexError) as error:
+            shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            text = f"`optimizer` must be one that torch can build, but {kind}({shown}) fails: {error}."
+            raise ValueError(text) from error
     elif "lr" not in defaults:
         defaults["lr"] = DEFAULT_OPTIMIZER["lr"]
         notes.append(f"{kind} is not an optimizer of torch, so that lr {defaults['lr']:g} is assumed.")

@@ -137,6 +137,13 @@ def test_a_schedule_of_ones_own_is_found_after_import(tmp_path: Path, monkeypatc
         (GUIDE, (*LENGTHS, "--out", "a.bmp"), "`--out` must end in one of .png"),
         (GUIDE, (*LENGTHS, "--import", "no_such_module"), "No module named"),
         (GUIDE, (*LENGTHS, "--optimizer", "lamb"), "lamb"),
+        (GUIDE, (*LENGTHS, "--lr", "nan"), "`lr` must be finite"),
+        (GUIDE, (*LENGTHS, "--iterations", 7), "`iterations` must be 12 epochs of 100"),
+        (
+            "optimizer = dict(type='AdamW', betas=5)\nscheduler = dict(type='StepLR', step_size=1)",
+            LENGTHS,
+            "AdamW(betas=5) fails",
+        ),
         ("param_scheduler = []", LENGTHS, "must have schedules to be shown"),
         ("x = 1", LENGTHS, "`param_scheduler`"),
     ],

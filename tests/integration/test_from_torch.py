@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from torch.optim import lr_scheduler as peer
 
 from resumable_sched import SchedulerGroup, errors
@@ -18,8 +19,6 @@ from tests.integration.torch_cases import BESIDE, CLOSED, PLATEAUS, Ending, Hill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Detected call of `lr_scheduler.step\\(\\)`:UserWarning",  # the peer is stepped without its optimizer
@@ -197,3 +196,24 @@ def test_converted_schedules_are_those_that_a_user_would_write() -> None:
 def test_a_config_cannot_name_what_is_made_of_an_object() -> None:
     """The registry has the schedules that a config can build, whatever else is imported."""
     assert "TorchParamScheduler" not in scheduler_names()
+
+
+@pytest.mark.parametrize("by_group", [True, False])
+def test_a_param_group_that_torch_does_not_know_is_refused(by_group: bool) -> None:
+    """Torch's own knows those that were there when it was built; the optimizer and the group are as they were."""
+    optimizer = build_optimizer()
+    members = [peer.CosineAnnealingWarmRestarts(optimizer, 7), peer.StepLR(optimizer, 5)]
+    group = SchedulerGroup(optimizer, from_torch(peer.ChainedScheduler(members), by_epoch=False))
+    group.step()
+    count = len(optimizer.param_groups)
+    new = {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.01}
+
+    if not by_group:
+        optimizer.add_param_group(new)
+    with pytest.raises(ValueError, match=rf"for each of {count + 1} param groups, but .* was built for {count}"):
+        group.add_param_group(new) if by_group else group.step()
+
+    if by_group:
+        assert len(optimizer.param_groups) == count
+        group.step()
+        assert group.state_dict()["position"]["iteration"] == 2

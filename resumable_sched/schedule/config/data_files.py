@@ -67,8 +67,9 @@ def read_yaml(text: str, file: str) -> dict[str, Located]:
         raise ConfigError(
             "PyYAML must be installed to read YAML. Run: pip install 'resumable-sched[cli]'", file=file
         ) from None
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError("The file must hold a mapping with keys, but holds something else.", file=file, line=1)
@@ -80,7 +81,8 @@ def read_yaml(text: str, file: str) -> dict[str, Located]:
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not valid YAML: {error}.", file=file) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return found
 
 

@@ -75,7 +75,13 @@ def _read(path: FilePath, outer: tuple[FilePath, ...]) -> dict[str, Located]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"The config cannot be read: {reason}.", file=file) from error
-    own = reader(text, file)
+    try:
+        own = reader(text, file)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:  # such as a number of thousands of digits
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"The config cannot be read: {reason}.", file=file) from error
     bases = own.pop(_BASE, None)
     found: dict[str, Located] = {}
     for base in [] if bases is None else _base_files(bases, path.parent):

@@ -51,7 +51,8 @@ def read_python(text: str, file: str) -> dict[str, Located]:
     except SyntaxError as error:
         raise ConfigError(f"This is not valid Python: {error.msg}.", file=file, line=error.lineno) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"This cannot be read as Python: {error}.", file=file) from None
+        reason = str(error) or "it is nested too deeply"
+        raise ConfigError(f"This cannot be read as Python: {reason}.", file=file) from None
     module = _Module(file)
     for statement in tree.body:
         try:
@@ -176,6 +177,10 @@ class _Module:
 
     def _dict(self, node: ast.expr, items: list[tuple[ast.expr | None, ast.expr]]) -> Located:
         found: dict[str, Located] = {}
+        names = [each.arg for each in node.keywords if each.arg] if isinstance(node, ast.Call) else []
+        if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+            reason = f"The key {twice!r} must be there once, but is there twice."
+            raise ConfigError(reason, file=self.file, line=node.lineno)
         for key, value in items:
             inner = self.value(value)
             if key is None:  # **other

@@ -351,3 +351,24 @@ optim_wrapper = dict(
         "generator": {"type": "Adam", "lr": 0.1, "betas": [0.5, 0.9]},
         "discriminator": {"type": "SGD", "lr": 0.2},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("x.yaml", "param_scheduler:\n  type: StepLR\n  step_size: 2\x00", "This is not valid YAML"),
+        ("x.yaml", "scheduler: " + "[" * 5000, "nested too deeply"),
+        ("x.json", '{"scheduler": ' + "[" * 100_000, "nested too deeply"),
+        ("x.toml", "scheduler = " + "[" * 5000, "nested too deeply"),
+        ("x.json", '{"scheduler": ' + "1" * 5000 + "}", "Exceeds the limit"),
+        ("x.py", "x = " + "-" * 20_000 + "1", "nested too deeply"),
+        ("x.py", "scheduler = dict(type='StepLR', step_size=1, step_size=2)", "'step_size' must be there once"),
+    ],
+    ids=lambda each: each[:24],
+)
+def test_what_no_parser_takes_is_an_error_of_the_file(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    """It names the file, and no parser's own error comes through."""
+    error = failure(tmp_path, text, name)
+
+    assert reason in error.reason
+    assert error.file == str(tmp_path / name)
