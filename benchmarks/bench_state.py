@@ -2,9 +2,10 @@
 
 python benchmarks/bench_state.py [--groups 1 10 100 1000] [--quick]
 
-What a run pays is a checkpoint (the state as bytes) and a start (build, and go on from the bytes), each as its
-library saves: ours as JSON, the peers' with `torch.save` and `torch.load` in their defaults. The parts are shown as
-well; there the peers' `state_dict` and `load_state_dict` copy a dict, and `torch.save` and `torch.load` do the rest.
+What a run pays is to build, to save (the state as bytes) and to load (from the bytes), each as its library saves:
+ours as JSON, the peers' with `torch.save` and `torch.load` in their defaults. That is shown together, as a checkpoint
+alone, as a start alone (build, and go on from the bytes), and in its parts; in the parts the peers' `state_dict` and
+`load_state_dict` copy a dict, and `torch.save` and `torch.load` do the rest.
 
 The peers' learning rates are part of the optimizer's state, so that loading a peer's schedules writes nothing; ours
 writes. What is saved and loaded by the optimizer itself is counted for nobody.
@@ -128,15 +129,24 @@ def checkpoint(built: Any) -> bytes:  # noqa: ANN401 - of whichever library
     return file.getvalue()
 
 
-def _unpacked(content: bytes) -> Any:  # noqa: ANN401 - a peer's state
-    """Read what `torch.save` wrote, and nothing that could run: that is the default of `torch.load`, too."""
+def _read(built: Any, content: bytes) -> Any:  # noqa: ANN401 - of whichever library
+    """Return the state that is in the bytes; `torch.load` reads nothing that could run, which is its default."""
+    if isinstance(built, SchedulerGroup):
+        return msgspec.json.decode(content)
     return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def build_save_load(build: Build, optimizer: Optimizer) -> Any:  # noqa: ANN401 - of whichever library
+    """Build, save to bytes, and load from them."""
+    built = build(optimizer)
+    load(built, _read(built, checkpoint(built)))
+    return built
 
 
 def start(build: Build, content: bytes, optimizer: Optimizer) -> Any:  # noqa: ANN401 - of whichever library
     """Build, and continue from the bytes of a file."""
     built = build(optimizer)
-    load(built, msgspec.json.decode(content) if isinstance(built, SchedulerGroup) else _unpacked(content))
+    load(built, _read(built, content))
     return built
 
 
@@ -154,6 +164,9 @@ def measure(peers: dict[str, Build], groups: int, *, distinct: bool, quick: bool
     often = 1 if quick else max(20, 2000 // groups)
     states = {name: state_of(each) for name, each in ready.items()}
     return {
+        "together: build, save to bytes, load from them": in_turns_on_new(
+            {name: (new, partial(build_save_load, build)) for name, build in peers.items()}, rounds=rounds, calls=calls
+        ),
         "a checkpoint: the state as bytes": in_turns(
             {name: partial(checkpoint, each) for name, each in ready.items()}, rounds=rounds, calls=often
         ),

@@ -7,7 +7,7 @@ import math
 import sys
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched.schedule import resumption
 from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.targets import HasParamGroups
 
 __all__ = ["Driver"]
+
+_UNKNOWN: Final = Lengths()
 
 logger = logging.getLogger("resumable_sched")
 
@@ -91,7 +93,7 @@ class Driver:
         for name, scheduler in self.schedulers:
             scheduler.check_training_length(self.length_for(scheduler, name))
         self._take_over()
-        if lengths != Lengths():
+        if lengths != _UNKNOWN:
             self._report()  # else as soon as training begins, because somebody may still say lengths
 
     def keyed(self) -> list[tuple[ParameterKey, ParamScheduler]]:
@@ -318,7 +320,7 @@ class Driver:
     def state(self) -> GroupState:
         """Return what is saved."""
         compositions, extension = self.timeline.compositions, None
-        if self.lengths.as_dict() != self.built.as_dict():
+        if self.lengths is not self.built and self.lengths.as_dict() != self.built.as_dict():
             built, now = (LengthsState(**each._asdict()) for each in (self.built, self.lengths))
             extension = ExtensionState(built=built, now=now)
         return GroupState(
@@ -333,7 +335,7 @@ class Driver:
                 resumption.schedule_state(key[0], scheduler, compositions[key]) for key, scheduler in self.keyed()
             ],
             extension=extension,
-            lengths=LengthsState(**self.lengths._asdict()) if self.lengths != Lengths() else None,
+            lengths=None if self.lengths == _UNKNOWN else LengthsState(**self.lengths._asdict()),
             cadence=dict(self.cadence),
             turns=turn_states(self.turns),
             known_from=self.known_from,
