@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import time
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 OURS = "resumable_sched"
@@ -19,8 +21,9 @@ BASE = 0.1
 
 
 def prepare() -> None:
-    """Let torch use one thread, and not warn of the order of calls."""
+    """Let torch use one thread and not warn of the order of calls, and us not say that schedules overlap."""
     warnings.simplefilter("ignore")
+    logging.getLogger("resumable_sched").setLevel(logging.ERROR)
     torch.set_num_threads(1)
 
 
@@ -54,15 +57,29 @@ def each(schedulers: Sequence[Any]) -> Callable[[], None]:
     return run
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def in_turns(works: Mapping[str, Callable[[], object]], *, rounds: int, calls: int = 1) -> dict[str, float]:
-    """Return the best seconds of a call of each of *works*, over rounds of *calls* calls in which all take turns."""
+    """Return the best seconds of a call of each of *works*, over rounds of *calls* calls in which all take turns.
+
+    The collector of garbage waits meanwhile: which of the peers it would interrupt is luck, and the same one each time.
+    """
     best = dict.fromkeys(works, math.inf)
     for _ in range(rounds):
-        for name, work in works.items():
-            began = time.perf_counter()
-            for _ in range(calls):
-                work()
-            best[name] = min(best[name], (time.perf_counter() - began) / calls)
+        gc.collect()
+        with _without_collector():
+            for name, work in works.items():
+                began = time.perf_counter()
+                for _ in range(calls):
+                    work()
+                best[name] = min(best[name], (time.perf_counter() - began) / calls)
     return best
 
 
@@ -71,17 +88,16 @@ def in_turns_on_new(
 ) -> dict[str, float]:
     """Return the best seconds of what is done once with each new thing: (what makes a thing, what is done with it).
 
-    The collector of garbage waits meanwhile: what is built is kept, and which of the peers it would interrupt is luck.
+    The collector of garbage waits meanwhile, as in `in_turns`.
     """
     best = dict.fromkeys(works, math.inf)
     for _ in range(rounds):
         for name, (make, work) in works.items():
             things = [make() for _ in range(calls)]
-            gc.disable()
-            began = time.perf_counter()
-            kept = [work(thing) for thing in things]
-            seconds = time.perf_counter() - began
-            gc.enable()
+            with _without_collector():
+                began = time.perf_counter()
+                kept = [work(thing) for thing in things]
+                seconds = time.perf_counter() - began
             best[name] = min(best[name], seconds / calls)
             del kept
     return best
