@@ -250,13 +250,14 @@ def _folds(group: SchedulerGroup, recovered: Recovered, state: dict[str, Any]) -
 def _rescale(
     group: SchedulerGroup, state: dict[str, Any], folds: list[int], present: Mapping[tuple[str, str], list[float]]
 ) -> None:
-    """Let the first plateau of each parameter have the scale that leads from its values without it to *present*."""
+    """Let the first plateau of each parameter whose window is open have the scale that leads to *present*."""
     reached = {
         (each["optimizer"], each["name"]): decode_floats(each["values"]) for each in group.state_dict()["parameters"]
     }
     for index in folds:
-        key = (state["schedulers"][index]["optimizer"], group.schedulers[index].param_name)
-        if key in reached:
+        scheduler = group.schedulers[index]
+        key = (state["schedulers"][index]["optimizer"], scheduler.param_name)
+        if key in reached and scheduler.layer.clock.opened is not None:
             pairs = zip(present[key], reached.pop(key), strict=True)
             scales = [value / without if without else 1.0 for value, without in pairs]
             state["schedulers"][index]["plateau"]["scales"] = scales

@@ -144,3 +144,28 @@ def test_what_is_no_state_of_mmengines_is_refused() -> None:
         import_mmengine_state(build()[0], states(), on_mismatch="keep")  # type: ignore[arg-type]
     with pytest.raises(errors.ScheduleMismatchError, match="at different iterations: 6, 7"):
         import_mmengine_state(build()[0], states(), iteration=7)
+
+
+def test_what_a_plateau_has_reached_is_that_of_one_whose_window_is_open() -> None:
+    """One that comes first in the list and later in training has done nothing yet."""
+
+    def build_with(library: Any) -> tuple[Any, list[Any]]:
+        optimizer = sgd()
+        later = library.ReduceOnPlateauLR(optimizer, "loss", begin=5, end=9, patience=0, factor=0.1)
+        now = library.ReduceOnPlateauLR(optimizer, "loss", end=9, patience=0, factor=0.5)
+        return optimizer, [later, now]
+
+    optimizer, theirs = build_with(peer)
+    for loss in (1.0, 2.0, 3.0):
+        for each in theirs:
+            each.step()
+        for each in theirs:
+            each.step({"loss": loss})
+    ours, members = build_with(schedule)
+    group = SchedulerGroup(ours, members, epoch_length=2)
+
+    import_mmengine_state(group, saved([each.state_dict() for each in theirs]), optimizer_state=optimizer.state_dict())
+
+    expected = [each["lr"] for each in optimizer.param_groups]
+    assert group.values()["lr"] == pytest.approx(expected, rel=1e-12)
+    assert expected != [each["initial_lr"] for each in optimizer.param_groups]
