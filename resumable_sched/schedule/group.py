@@ -15,6 +15,7 @@ from resumable_sched.schedule.driver import Driver
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.membership import assigned, check_arguments, check_new
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
+from resumable_sched.schedule.reports import quiet
 from resumable_sched.schedule.selection import group_names
 from resumable_sched.schedule.state import GroupState, encode_float, encode_floats, parse, plain
 from resumable_sched.schedule.trace import Trace, look_ahead, rows_from
@@ -520,7 +521,8 @@ class SchedulerGroup:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state["settings"])
-        self._driver = Driver(self._optimizers, *state["driver"])
+        with quiet():
+            self._driver = Driver(self._optimizers, *state["driver"])
         self.load_state_dict(state["state"], "keep")
 
     # ------------------------------------------------------------------ inside

@@ -26,7 +26,7 @@ _QUIET: ContextVar[bool] = ContextVar("_QUIET", default=False)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let groups that are built here say nothing: they only serve to compute something."""
+    """Let groups that are built here say nothing, ever: they only serve to compute something, or are copies."""
     token = _QUIET.set(True)
     try:
         yield
@@ -50,9 +50,9 @@ class Reports:
             lengths: How long training is.
             cadence: For an optimizer that is not updated in every iteration, every how many it is.
         """
-        if self._findings or _QUIET.get():
+        told, self._findings = self._findings or _QUIET.get(), True
+        if told:
             return
-        self._findings = True
         members: dict[str, list[ParamScheduler]] = {}
         for name, scheduler in schedulers:
             members.setdefault(name, []).append(scheduler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -183,6 +184,9 @@ def test_what_is_probably_a_mistake_is_told_at_build(caplog: pytest.LogCaptureFi
     known.step()
     assert caplog.messages == told
     caplog.clear()
+
+    copy.deepcopy(known).step()
+    assert caplog.messages == []
 
     later = group()
     assert caplog.messages == []
