@@ -12,6 +12,8 @@ from resumable_sched.distributed import RNGState, current_ranks
 from resumable_sched.schedule import SchedulerGroup
 from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.config import build_schedulers
+from resumable_sched.schedule.layer import UNITS
+from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.training.batches import Batches, generators_of
 from resumable_sched.training.group_storage import named_in_checkpoint
 from resumable_sched.training.hooks import CheckpointHook, Hook, PreemptionHook, arranged
@@ -168,7 +170,7 @@ class Runner(Run):
         schedulers: Any = build_schedulers(owners, scheduler, **lengths)
         return SchedulerGroup(owners, schedulers, **lengths, on_mismatch=policy)
 
-    def _require_fit(self, group: SchedulerGroup, lengths: Mapping[str, int | None], on_mismatch: object) -> None:
+    def _require_fit(self, group: SchedulerGroup, lengths: Mapping[str, Any], on_mismatch: object) -> None:
         """Refuse a group that is for another training than this one."""
         mine, theirs = ({id(each) for each in owner.values()} for owner in (self.optimizers, group.optimizers))
         if mine != theirs:
@@ -182,12 +184,15 @@ class Runner(Run):
             raise ValueError(
                 f"`on_mismatch` must be given to the SchedulerGroup where `scheduler` is one, but is {on_mismatch!r}."
             )
-        for name, said in group.lengths.as_dict().items():
-            known = lengths.get(name)
-            if None not in (said, known) and said != known:
+        known = Lengths(**lengths)
+        compared = {"of an epoch in iterations": (known.epoch_length, group.lengths.epoch_length)}
+        for unit in UNITS:
+            compared[f"of training in {unit}s"] = (known.of_training(unit), group.training_length(unit))
+        for what, (here, there) in compared.items():
+            if None not in (here, there) and here != there:
                 raise ValueError(
-                    f"`{name}` of the group must be {known}, as in this training, but is {said} instead. Build the "
-                    "group with the same, or without it."
+                    f"The length {what} must be {here} for the group `scheduler`, as it is here, but is {there} "
+                    "instead. Build the group with the same lengths, or without."
                 )
 
     def _require_whole_epochs(self, *, can_skip: bool) -> None:

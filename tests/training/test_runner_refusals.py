@@ -105,8 +105,9 @@ def test_a_wrong_argument_is_refused_when_the_runner_is_built(
 @pytest.mark.parametrize(
     ("lengths", "on_mismatch", "text"),
     [
-        ({"epoch_length": 99}, None, "`epoch_length` of the group must be 6, .* but is 99"),
-        ({"max_epochs": 2}, None, "`max_epochs` of the group must be 3, .* but is 2"),
+        ({"epoch_length": 99}, None, "length of an epoch in iterations must be 6 for the group .* but is 99"),
+        ({"max_epochs": 2}, None, "length of training in epochs must be 3 for the group .* but is 2"),
+        ({"max_iters": 20}, None, "length of training in iterations must be 18 for the group .* but is 20"),
         ({"max_epochs": 3}, "adopt", "`on_mismatch` must be given to the SchedulerGroup"),
     ],
 )
