@@ -56,7 +56,20 @@ class ResumableSchedError(Exception):
         return error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self.rebuilt, (str(self), vars(self))
+        system = {name: getattr(self, name) for name in ("errno", "strerror", "filename") if isinstance(self, OSError)}
+        return _copied, (type(self), self.args, vars(self), system)
+
+
+def _copied(
+    kind: type[ResumableSchedError], args: tuple[Any, ...], fields: Mapping[str, Any], system: Mapping[str, Any]
+) -> ResumableSchedError:
+    """Build the copy of an error; *system* are the attributes of an ``OSError``."""
+    error = kind.rebuilt("", fields)
+    error.args = args
+    for name, value in system.items():
+        if value is not None:
+            setattr(error, name, value)
+    return error
 
 
 class ConfigError(ResumableSchedError, ValueError):

@@ -21,6 +21,7 @@ EACH: list[errors.ResumableSchedError] = [
     errors.RankError(1, "failed"),
     errors.FencedError("s3://a", host="h", pid=1, command="c", started="now"),
     errors.CheckpointError("disk"),
+    errors.CheckpointError(28, "No space left", "file"),
     errors.CorruptCheckpointError("a/b", "too short"),
     errors.IncompleteCheckpointError("none", iteration=3, damaged=["a/b: too short"]),
     DemoError("no"),
@@ -39,5 +40,6 @@ def test_an_error_survives_copy_and_pickle(error: errors.ResumableSchedError) ->
     for twin in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301 - our own
         assert type(twin) is type(error)
         assert str(twin) == str(error)
+        assert twin.args == error.args
         assert repr(vars(twin)) == repr(vars(error))
     assert str(error)

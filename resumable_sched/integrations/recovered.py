@@ -13,6 +13,7 @@ from resumable_sched.schedule import comparison
 from resumable_sched.schedule.arguments import check_choice, whole
 from resumable_sched.schedule.composition import needs_chain
 from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
+from resumable_sched.schedule.reports import quiet
 from resumable_sched.schedule.scheduler import FOREVER
 from resumable_sched.schedule.state import decode_floats, encode_float, encode_floats
 from resumable_sched.schedule.targets import resolve
@@ -156,10 +157,13 @@ def settle(
         if found is not None:
             parameter["values"] = encode_floats(found)
     folds = _folds(group, recovered, state)
-    group.load_state_dict(state, "error")
+    if folds or recovered.lines:  # what was before cannot be drawn
+        state["known_from"] = state["position"]["iteration"]
     if folds:
+        with quiet():  # the values are not these yet
+            group.load_state_dict(state, "error")
         _rescale(group, state, folds, present)
-        group.load_state_dict(state, "error")
+    group.load_state_dict(state, "error")
 
 
 # ---------------------------------------------------------------------- the position

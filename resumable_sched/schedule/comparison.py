@@ -31,7 +31,7 @@ def check_policy(on_mismatch: str) -> OnMismatch:
     Raises:
         ValueError: It is no known policy.
     """
-    policy = _POLICIES.get(on_mismatch)
+    policy = _POLICIES.get(on_mismatch) if isinstance(on_mismatch, str) else None
     if policy is not None:
         return policy
     raise ValueError(f'`on_mismatch` must be "error", "keep" or "adopt", but is {on_mismatch!r} instead.')

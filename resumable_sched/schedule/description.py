@@ -226,7 +226,7 @@ class Description(ABC):
             raise TypeError(f"`param_name` must be the key of a hyper-parameter, but is {self.param_name!r} instead.")
         if self.unit is not None:
             check_choice("unit", self.unit, UNITS)
-        if self.by_epoch not in (True, False):
+        if not isinstance(self.by_epoch, int) or self.by_epoch not in (True, False):
             raise TypeError(f"`by_epoch` must be True or False, but is {self.by_epoch!r} instead.")
         own = self.__dict__
         own.pop("_configuration", None)

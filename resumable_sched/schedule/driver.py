@@ -7,7 +7,7 @@ import math
 import sys
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from resumable_sched.schedule import resumption
 from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
@@ -19,7 +19,7 @@ from resumable_sched.schedule.divergence import first_difference
 from resumable_sched.schedule.forecast import Forecast
 from resumable_sched.schedule.ledger import Ledger, ledger_of, ledgers_of
 from resumable_sched.schedule.lengths import Lengths
-from resumable_sched.schedule.reports import Reports
+from resumable_sched.schedule.reports import Reports, is_quiet
 from resumable_sched.schedule.state import VERSION, ExtensionState, GroupState, LengthsState, plain
 from resumable_sched.schedule.timeline import ParameterKey, Timeline
 from resumable_sched.schedule.turns import Turn, restore_turns, standing, turn_states, with_turn
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.targets import HasParamGroups
 
 __all__ = ["Driver"]
-
-_UNKNOWN: Final = Lengths()
 
 logger = logging.getLogger("resumable_sched")
 
@@ -83,6 +81,7 @@ class Driver:
         self.timeline = Timeline(cadence=cadence)
         self.ledgers: dict[ParameterKey, Ledger] = {}
         self.units: set[Unit] = set()
+        self._loaded: GroupState | None = None  # what the lengths follow from, until they are changed
         self.turns: list[Turn] = []
         self.known_from = 0
         self.ahead: RunAhead | None = None
@@ -93,8 +92,8 @@ class Driver:
         for name, scheduler in self.schedulers:
             scheduler.check_training_length(self.length_for(scheduler, name))
         self._take_over()
-        if lengths != _UNKNOWN:
-            self._report()  # else as soon as training begins, because somebody may still say lengths
+        if all(lengths.of_training(unit) is not None for unit in self.units):
+            self.report()  # else as soon as training begins, because somebody may still say lengths
 
     def keyed(self) -> list[tuple[ParameterKey, ParamScheduler]]:
         """Return the schedules in list order, each with its hyper-parameter."""
@@ -125,7 +124,7 @@ class Driver:
                 f"{counters.epoch} goes on after iteration {counters.iteration} instead."
             )
         self._reports.forgotten_epochs(counters, self.lengths, self.units)
-        self._report()
+        self.report()
         for name, count in (("samples", samples), ("tokens", tokens)):
             if not count and name[:-1] in self.units:
                 raise ValueError(f"`{name}` must be given to `step` where schedules count {name}, but is 0 instead.")
@@ -152,7 +151,8 @@ class Driver:
         except Exception:  # noqa: BLE001 - raised again by the step that gets there, if one does
             self._stride = max(self._stride // 2, 1)
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Say once what is probably not what was meant."""
         self._reports.findings(self.schedulers, self.lengths, self.cadence)
 
     def forecast(
@@ -296,16 +296,27 @@ class Driver:
             composition.settle(composition.scheduled())
             self.ledgers[key].write()
 
+    def extend(self, given: Mapping[str, int]) -> None:
+        """Make training longer or shorter; see `SchedulerGroup.extend`."""
+        self.change_lengths(self.lengths._replace(**given))
+        self._loaded = None
+
     def fill_lengths(self, said: Lengths) -> None:
         """Take up the lengths that are not known; see `SchedulerGroup.fill_lengths`."""
         known = {name: length for name, length in self.built.as_dict().items() if length is not None}
         built = said._replace(**known)
         if built != self.built:
-            present = {name: length for name, length in self.lengths.as_dict().items() if length is not None}
+            if self._loaded is not None:
+                lengths = resumption.lengths_after(self._loaded, built)
+            else:
+                present = {name: length for name, length in self.lengths.as_dict().items() if length is not None}
+                lengths = said._replace(**present, surplus=self.lengths.surplus)
             turns = self.turns
-            self.change_lengths(said._replace(**present, surplus=self.lengths.surplus))
+            self.change_lengths(lengths)
             self.built, self.turns = built, turns  # as if it had been so from the beginning
-        self._report()
+            if self._loaded is not None:
+                self._restore_turns(self._loaded)
+        self.report()
 
     def _set_lengths(self, lengths: Lengths) -> None:
         self.lengths, self.epoch_limit = lengths, _limit(lengths)
@@ -335,7 +346,7 @@ class Driver:
                 resumption.schedule_state(key[0], scheduler, compositions[key]) for key, scheduler in self.keyed()
             ],
             extension=extension,
-            lengths=None if self.lengths == _UNKNOWN else LengthsState(**self.lengths._asdict()),
+            lengths=LengthsState(**self.lengths._asdict()),
             cadence=dict(self.cadence),
             turns=turn_states(self.turns),
             known_from=self.known_from,
@@ -346,7 +357,7 @@ class Driver:
         self.check_ownership()
         for ledger in self.ledgers.values():
             ledger.check_groups()
-        self.check_names("state", [*saved.position.updates, *saved.cadence])
+        self.check_names("state", saved.position.updates)
         plan = resumption.plan(
             saved,
             self.optimizers,
@@ -414,9 +425,13 @@ class Driver:
             opened = None if memory is None else memory.opened
             resumption.place_clock(self.timeline, key, composition, scheduler.layer, opened)
             resumption.restore_metrics(composition, scheduler.layer, memory)
-        self._restore_turns(plan)
+        self._loaded = plan.saved
+        if plan.adopted:
+            self.turns, self.known_from = [], plan.saved.position.iteration
+        else:
+            self._restore_turns(plan.saved)
         moved = [text for key in self.timeline.compositions if (text := self._restore_values(key, plan))]
-        if moved:
+        if moved and not is_quiet():
             logger.warning(
                 "Loading what was saved at iteration %d moves %s%s.",
                 self.timeline.counters.iteration,
@@ -424,13 +439,11 @@ class Driver:
                 resumption.changed_lengths(plan.saved, self.lengths),
             )
 
-    def _restore_turns(self, plan: resumption.Plan) -> None:
-        saved = plan.saved
-        if plan.adopted:
-            self.turns, self.known_from = [], saved.position.iteration
-            return
+    def _restore_turns(self, saved: GroupState) -> None:
         self.turns, self.known_from = restore_turns(saved.turns), saved.known_from
-        if saved.lengths is not None:
+        if saved.lengths is None:
+            self.known_from = saved.position.iteration  # it does not tell what the past was
+        else:
             self.remember(self.standing()._replace(lengths=Lengths(**plain(saved.lengths))))
 
     def _restore_values(self, key: ParameterKey, plan: resumption.Plan) -> str:

@@ -158,6 +158,7 @@ class SchedulerGroup:
             RuntimeError: Another group has taken over.
         """
         self._driver.check()
+        self._driver.report()
         self._driver.write(self._driver.timeline.finish_epoch())
 
     def observe(self, metrics: Mapping[str, Any]) -> None:
@@ -283,7 +284,7 @@ class SchedulerGroup:
         self._driver.check()
         before = self.values()
         self._driver.end_run()
-        self._driver.change_lengths(self._driver.lengths._replace(**given))
+        self._driver.extend(given)
         logger.info("Training is to last %s now.", ", ".join(f"{name}={it}" for name, it in given.items()))
         if self.values() != before:
             logger.warning("The change of the length of training moves %r to %r.", before, self.values())

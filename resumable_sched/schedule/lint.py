@@ -136,16 +136,19 @@ def _alone(window: Window) -> Iterator[Finding]:
 
 
 def _depends_on_length(scheduler: ParamScheduler) -> bool:
-    """Return whether the values of a schedule are others where training is longer, already at its beginning."""
-    maps = []
-    for length in (scheduler.begin + 10, scheduler.begin + 100):
-        twin = object.__new__(type(scheduler))
-        twin.__dict__.update(scheduler.__dict__, _training_length=length)
-        try:
-            maps.append([twin.at(tick, 1.0) for tick in range(2)])
-        except Exception:  # noqa: BLE001 - a schedule of the user's own; it is raised again when it is stepped
-            return False
-    return maps[0] != maps[1]
+    """Return whether a schedule has other values where training is longer, at its beginning or later."""
+    for ticks in (10**3, 10**5, 10**7):
+        maps = []
+        for span in (ticks, 2 * ticks):
+            twin = object.__new__(type(scheduler))
+            twin.__dict__.update(scheduler.__dict__, _training_length=scheduler.begin + span)
+            try:
+                maps.append([twin.at(tick, 1.0) for tick in (0, 1, ticks - 2)])
+            except Exception:  # noqa: BLE001 - too short, or a schedule of the user's own that raises when it is stepped
+                break
+        else:
+            return maps[0] != maps[1]
+    return False
 
 
 def _never_opens(window: Window) -> bool:

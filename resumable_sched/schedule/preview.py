@@ -242,7 +242,7 @@ def preview_group(
         max_epochs=group.training_length("epoch"),
         max_iters=group.training_length("iteration"),
     )
-    sizes = Sizes(length, samples, tokens, group.cadence)
+    sizes = Sizes(length, samples, tokens, group.cadence, group.lengths.surplus)
     schedulers = members if group.by_name else list(group.schedulers)
     return Preview(
         label=label,
@@ -388,7 +388,11 @@ def _computed_past(
         if group.epoch:
             return None
         epoch_length = position + 1
-    if (group.epoch, group.iteration_in_epoch) not in _positions(position, epoch_length):
+    if (group.epoch, group.iteration_in_epoch) not in _positions(position, epoch_length) or group.lengths.surplus:
+        return None
+    if any(turn.lengths.epoch_length not in (None, epoch_length) for turn in group.turns):
+        return None
+    if any(count != position // group.cadence.get(name, 1) for name, count in group.updates.items()):
         return None
     folds = [each.layer.clock.fold for each in group.schedulers]
     now = Turn(position + 1, group.lengths, [None if fold is None else fold.scales for fold in folds])

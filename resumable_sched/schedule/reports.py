@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resumable_sched.schedule.scheduler import ParamScheduler
     from resumable_sched.schedule.timeline import Counters
 
-__all__ = ["Reports", "quiet"]
+__all__ = ["Reports", "is_quiet", "quiet"]
 
 logger = logging.getLogger("resumable_sched")
 
@@ -32,6 +32,11 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         _QUIET.reset(token)
+
+
+def is_quiet() -> bool:
+    """Return whether nothing is to be said here."""
+    return _QUIET.get()
 
 
 class Reports:
@@ -56,8 +61,9 @@ class Reports:
         members: dict[str, list[ParamScheduler]] = {}
         for name, scheduler in schedulers:
             members.setdefault(name, []).append(scheduler)
+        sizes = Sizes(lengths.epoch_length, cadence=cadence, surplus=lengths.surplus)
         named: Any = members if len(members) > 1 or cadence else [each for _, each in schedulers]
-        for finding in lint(named, **lengths.as_dict(), sizes=Sizes(lengths.epoch_length, cadence=cadence)):
+        for finding in lint(named, **lengths.as_dict(), sizes=sizes):
             level = logging.WARNING if finding.level == "warning" else logging.DEBUG
             logger.log(level, "%s: %s", finding.parameter, finding.message)
 

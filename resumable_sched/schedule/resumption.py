@@ -203,7 +203,7 @@ def plan(
     _check_consistency(saved)
     same, lines = _compare_schedules(saved, schedulers, when)
     structure = all(same) and len(saved.schedulers) == len(schedulers)
-    if saved.cadence != cadence:
+    if saved.cadence is not None and _telling(saved.cadence) != _telling(cadence):
         lines.append(f"`cadence` was {saved.cadence} when {when}, but is {dict(cadence)} now.")
     changed = bool(lines)
     parameters: dict[ParameterKey, Parameter] = {}
@@ -228,13 +228,14 @@ def plan(
     elif not structure:
         padded = [*saved.schedulers, *[None] * len(schedulers)]
         memories = [padded[index] if fits else None for index, fits in enumerate(same)]
-    cadence = saved.cadence if policy == "keep" else cadence
+    if policy == "keep" and saved.cadence is not None:
+        cadence = {name: every for name, every in saved.cadence.items() if name in optimizers}
     adopted = policy == "adopt" and bool(lines)
     return Plan(saved, replacements, configurations, memories, parameters, cadence, adopted)
 
 
 def lengths_after(saved: GroupState, built: Lengths) -> Lengths:
-    """Return how long training is after a load: an extension is state, unless the program says something new.
+    """Return how long training is after a load: an extension is state, unless the program says something new there.
 
     Where epochs were of another length before, training ends when as many epochs are done as it was to have.
 
@@ -243,8 +244,11 @@ def lengths_after(saved: GroupState, built: Lengths) -> Lengths:
         built: What the program has said.
     """
     extension, lengths = saved.extension, built
-    if extension is not None and Lengths(**plain(extension.built)) == built:
-        lengths = Lengths(**plain(extension.now))
+    if extension is not None:
+        said = built.as_dict()
+        before, after = (Lengths(**plain(each)).as_dict() for each in (extension.built, extension.now))
+        kept = {name for name in said if after[name] != before[name] and before[name] in (None, said[name])}
+        lengths = built._replace(**{name: after[name] for name in kept})  # type: ignore[arg-type]
     if saved.lengths is None or saved.lengths.epoch_length is None:
         return lengths
     if saved.lengths.epoch_length == lengths.epoch_length:
@@ -261,9 +265,14 @@ def changed_lengths(saved: GroupState, now: Lengths) -> str:
     changes = [
         f"`{name}` was {before[name]} and is {length}"
         for name, length in now.as_dict().items()
-        if before[name] != length
+        if length is not None and before[name] != length
     ]
     return f": {', '.join(changes)}" if changes else ""
+
+
+def _telling(cadence: Mapping[str, int]) -> dict[str, int]:
+    """Return what differs from an update in every iteration."""
+    return {name: every for name, every in cadence.items() if every != 1}
 
 
 def _identity(optimizer: str, config: Mapping[str, Any]) -> tuple[str, object, object]:

@@ -192,8 +192,8 @@ class GroupState(_Strict, omit_defaults=True):
         parameters: The hyper-parameters that are scheduled.
         schedulers: The schedules, in list order.
         extension: Where `SchedulerGroup.extend` was called, the lengths of training before and after.
-        lengths: How long training lasts, as far as it is known.
-        cadence: For an optimizer that is not updated in every iteration, every how many it is.
+        lengths: How long training lasts, as far as it is known; None in states that do not tell.
+        cadence: For an optimizer that is not updated in every iteration, every how many it is; None as above.
         turns: What held before a metric or another length of training has moved values, for pictures of the past.
         known_from: The iteration from which on the past follows from all this: another schedule was adopted there.
     """
@@ -205,7 +205,7 @@ class GroupState(_Strict, omit_defaults=True):
     schedulers: list[MemberState]
     extension: ExtensionState | None = None
     lengths: LengthsState | None = None
-    cadence: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+    cadence: dict[str, Annotated[int, msgspec.Meta(ge=1)]] | None = None
     turns: list[TurnState] = []
     known_from: Count = 0
 

@@ -24,12 +24,14 @@ class Sizes:
         samples: Samples of an update.
         tokens: Tokens of an update.
         cadence: For an optimizer that is not updated in every iteration, every how many it is.
+        surplus: Iterations that the epochs so far had beyond `epoch_length`; see `Lengths`.
     """
 
     epoch_length: int | None = None
     samples: int | None = None
     tokens: int | None = None
     cadence: Mapping[str, int] | None = None
+    surplus: int = 0
 
     def iteration_of(self, scheduler: ParamScheduler, optimizer: str, tick: int) -> int | None:
         """Return the iteration with which the clock of *scheduler* reaches *tick*; None if it cannot be told."""
@@ -39,7 +41,7 @@ class Sizes:
             case "iteration":
                 return tick * (self.cadence or {}).get(optimizer, 1)
             case "epoch":
-                return None if self.epoch_length is None else tick * self.epoch_length
+                return None if self.epoch_length is None else tick * self.epoch_length + self.surplus
             case "sample":
                 return None if not self.samples else -(-tick // self.samples)
             case "token":

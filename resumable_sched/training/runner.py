@@ -186,7 +186,7 @@ class Runner(Run):
             )
         known = Lengths(**lengths)
         compared = {"of an epoch in iterations": (known.epoch_length, group.lengths.epoch_length)}
-        for unit in UNITS:
+        for unit in () if group.extension else UNITS:
             compared[f"of training in {unit}s"] = (known.of_training(unit), group.training_length(unit))
         for what, (here, there) in compared.items():
             if None not in (here, there) and here != there:

@@ -11,6 +11,7 @@ import torch
 from resumable_sched import LinearLR, MultiStepMomentum, SchedulerGroup, StepLR, errors, schedule
 from resumable_sched.integrations.mmengine import checkpoint_globals
 from resumable_sched.integrations.mmengine_states import import_mmengine_state
+from resumable_sched.schedule.preview import preview_group
 from tests.integration import test_mmengine_parity as parity
 from tests.integration.test_mmengine_parity import ITERATIONS, TOLERANCE, case, sgd, step_all
 
@@ -169,3 +170,24 @@ def test_what_a_plateau_has_reached_is_that_of_one_whose_window_is_open() -> Non
     expected = [each["lr"] for each in optimizer.param_groups]
     assert group.values()["lr"] == pytest.approx(expected, rel=1e-12)
     assert expected != [each["initial_lr"] for each in optimizer.param_groups]
+
+
+def test_an_import_says_nothing_of_values_that_stay_and_draws_no_past(caplog: pytest.LogCaptureFixture) -> None:
+    """What a plateau had reached before is not in the peer's state."""
+
+    def build_with(library: Any) -> tuple[Any, Any]:
+        optimizer = sgd()
+        return optimizer, library.ReduceOnPlateauLR(optimizer, "loss", patience=0, factor=0.5)
+
+    optimizer, theirs = build_with(peer)
+    for loss in (1.0, 2.0, 3.0):
+        theirs.step()
+        theirs.step({"loss": loss})
+    ours, member = build_with(schedule)
+    group = SchedulerGroup(ours, [member], epoch_length=2, max_epochs=9)
+
+    import_mmengine_state(group, saved([theirs.state_dict()]), optimizer_state=optimizer.state_dict())
+
+    assert group.values()["lr"] == [each["lr"] for each in optimizer.param_groups]
+    assert [each for each in caplog.messages if "moves" in each] == []
+    assert preview_group(group).trace.iterations == range(6, 18)

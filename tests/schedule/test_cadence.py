@@ -249,3 +249,19 @@ def test_another_cadence_says_from_where_on_it_differs() -> None:
 
     with pytest.raises(ScheduleMismatchError, match=r"Values differ from iteration 3 on: .* is 0.1 as saved, and 0.05"):
         group(3).load_state_dict(group(5).state_dict())
+
+
+def test_a_state_that_does_not_tell_the_cadence_is_loaded() -> None:
+    """As all were before they told; and an optimizer that is updated every time needs not be named."""
+    saved = build(optimizers(), cadence={"generator": 5})
+    for _ in range(20):
+        saved.step(samples=3)
+    state = saved.state_dict()
+    del state["cadence"]
+
+    for policy in ("error", "keep"):
+        group = build(optimizers(), cadence={"generator": 5, "critic": 1})
+        group.load_state_dict(state, policy)
+        group.load_state_dict(saved.state_dict(), policy)
+        assert group.cadence["generator"] == 5
+        assert group.values() == saved.values()

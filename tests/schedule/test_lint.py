@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from resumable_sched.schedule import SchedulerGroup, build_schedulers, lint
-from resumable_sched.schedule.windows import Sizes
+from resumable_sched.schedule.lengths import Lengths
+from resumable_sched.schedule.windows import Sizes, windows_of
 
 WARM_UP = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50}
 
@@ -215,3 +216,45 @@ def test_an_optimizer_that_is_updated_less_often_has_a_shorter_training() -> Non
     assert [it.level for it in lint(schedulers, max_iters=100, sizes=Sizes(cadence={"slow": 2}))] == []
     (finding,) = lint(schedulers, max_iters=99, sizes=Sizes(cadence={"slow": 2}))
     assert "but training has 49 iterations" in finding.message
+
+
+def test_lengths_that_are_said_later_are_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    """A group that knows how long an epoch is knows nothing of training yet."""
+    optimizer = sgd()
+    schedulers = build_schedulers(optimizer, {"type": "MultiStepLR", "milestones": [50, 500], "by_epoch": False})
+    group = SchedulerGroup(optimizer, schedulers, epoch_length=10)
+    assert caplog.messages == []
+
+    group.fill_lengths(max_epochs=3)
+
+    assert caplog.messages == ["lr: MultiStepLR: `milestones` 50, 500: never reached, because the last tick is 29."]
+
+
+@pytest.mark.parametrize(
+    ("config", "by_epoch"),
+    [
+        ({"type": "CosineAnnealingLR"}, True),
+        ({"type": "WarmupStableDecayLR", "num_warmup_steps": 5, "num_decay_steps": 50}, False),
+    ],
+)
+def test_what_lasts_as_long_as_training_needs_its_length(
+    config: dict[str, Any], by_epoch: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said at the first epoch or update, also where only the end depends on it."""
+    optimizer = sgd()
+    group = SchedulerGroup(optimizer, build_schedulers(optimizer, {**config, "by_epoch": by_epoch}))
+    if by_epoch:
+        group.step_epoch()
+    else:
+        group.step()
+
+    assert [each for each in caplog.messages if "nobody says how many" in each] == caplog.messages != []
+
+
+def test_windows_are_where_epochs_of_another_length_put_them() -> None:
+    """Those that were done count as they were."""
+    schedulers = build_schedulers(sgd(), {"type": "LinearLR", "begin": 3, "end": 5})
+
+    (window,) = windows_of(schedulers, Lengths(5, 5, surplus=10), Sizes(5, surplus=10))
+
+    assert (window.begin, window.end) == (25, 35)

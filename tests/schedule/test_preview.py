@@ -310,3 +310,32 @@ def test_one_optimizer_that_was_given_by_name_keeps_it() -> None:
     assert list(preview.trace.values) == ["optimizer.lr"]
     assert preview.trace.values["optimizer.lr"][0] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     assert preview.as_json()["position"] == 1
+
+
+@pytest.mark.parametrize("field", ["lengths", "cadence"])
+def test_a_past_that_the_state_does_not_tell_is_not_made_up(field: str) -> None:
+    """Nor is one of updates that were not those of the cadence, or of epochs of another length."""
+    group = live({"type": "ReduceOnPlateauLR", "patience": 0})
+    train(group, 100)
+    group.observe({"loss": 1.0})
+    group.observe({"loss": 2.0})
+    state = group.state_dict()
+    del state[field]
+    fresh = live({"type": "ReduceOnPlateauLR", "patience": 0})
+    fresh.load_state_dict(state)
+
+    preview = preview_group(fresh)
+
+    assert preview.trace.iterations == range(100 if field == "lengths" else 0, 1200)
+    assert bool(preview.notes) == (field == "lengths")
+
+
+def test_the_past_of_an_optimizer_that_was_left_out_is_not_made_up() -> None:
+    """Its updates lag behind from then on, wherever that was."""
+    owners = {name: torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1) for name in "ab"}
+    members = [StepLR(each, 2, by_epoch=False) for each in owners.values()]
+    group = SchedulerGroup(owners, members, max_iters=20)
+    for iteration in range(4):
+        group.step(optimizers=["a"] if iteration == 1 else None)
+
+    assert preview_group(group).trace.iterations == range(4, 20)

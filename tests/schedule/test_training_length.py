@@ -348,3 +348,48 @@ def test_lengths_that_were_left_out_can_be_filled_in() -> None:
     assert (filled.lengths.epoch_length, given.lengths.max_iters) == (10, 30)
     assert not filled.extension
     given.load_state_dict(filled.state_dict())
+
+
+LENGTHS = {"epoch_length": 5, "max_epochs": 4}
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_lengths_may_be_filled_in_before_or_after_a_load(extended: bool) -> None:
+    """Epochs that were longer, and an extension, count all the same."""
+    saved = left_open(epoch_length=10, max_epochs=4)
+    for _ in range(2):
+        for _ in range(10):
+            saved.step()
+        saved.step_epoch()
+    if extended:
+        saved.extend(max_epochs=8)
+    state = json.loads(json.dumps(saved.state_dict()))
+    given, before, after = left_open(**LENGTHS), left_open(), left_open()
+    given.load_state_dict(state)
+    before.fill_lengths(**LENGTHS)
+    before.load_state_dict(state)
+    after.load_state_dict(state)
+    after.fill_lengths(**LENGTHS)
+
+    assert given.training_length("iteration") == 20 + 5 * (8 - 2 if extended else 4 - 2)
+    assert given.state_dict() == before.state_dict() == after.state_dict()
+
+
+def test_an_extension_is_kept_by_a_program_that_says_more() -> None:
+    """Such as a Runner, which tells a group what nobody had told; but what it says otherwise wins."""
+    saved = left_open()
+    saved.step()
+    saved.extend(max_iters=60)
+
+    same, other = left_open(epoch_length=10), left_open(max_iters=30)
+    for group in (same, other):
+        group.load_state_dict(saved.state_dict())
+
+    assert same.lengths.max_iters == 60
+    assert other.lengths.max_iters == 60
+    changed = left_open(max_iters=50)
+    changed.step()
+    changed.extend(max_iters=60)
+    other = left_open(max_iters=30)
+    other.load_state_dict(changed.state_dict())
+    assert other.lengths.max_iters == 30

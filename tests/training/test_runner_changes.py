@@ -202,3 +202,23 @@ def test_training_is_extended_in_its_own_unit(tmp_path: Path) -> None:
     """It would end elsewhere than its schedules."""
     with pytest.raises(RuntimeError, match="with `max_iters`, which this training was given"):
         build(tmp_path, At({4: lambda it: it.group.extend(max_epochs=9)}), SCHEDULES["left open"]).train()
+
+
+def test_a_group_that_was_extended_is_for_the_same_training() -> None:
+    """It was built for what the Runner is told, and trains as long as it was made."""
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    group = SchedulerGroup(optimizer, [CosineAnnealingLR(optimizer, by_epoch=False)], max_epochs=2, epoch_length=5)
+    group.extend(max_epochs=3)
+
+    runner = Runner(
+        model,
+        optimizer,
+        DataLoader(TensorDataset(torch.ones(20, 3)), 4),
+        max_epochs=2,
+        scheduler=group,
+        train_step=lambda net, batch: net(batch[0]).square().mean(),
+    )
+    runner.train()
+
+    assert (runner.epoch, runner.iteration, runner.total_iterations) == (3, 15, 15)
