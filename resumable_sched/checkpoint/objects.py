@@ -7,20 +7,21 @@ read into in place, whether a saved state fits it, and how to load one.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 import torch
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 
 from resumable_sched.checkpoint.shards import dtype_of
 from resumable_sched.checkpoint.tree import JSON, flatten, join, tensor_names, unflatten
 from resumable_sched.distributed.rng import RNGState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Iterator, MutableMapping
 
     from typing_extensions import Self
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Adapter", "Collected", "Fit", "Sharing", "adapt", "misplaced"]
 
+_DRAWING: Final = frozenset({RandomSampler, SubsetRandomSampler, WeightedRandomSampler})
+"""Samplers of torch that draw their order when they begin."""
 _KINDS: Final = {
     "module": "a module",
     "optimizer": "an optimizer",
@@ -325,8 +328,12 @@ class _Stateful:
         _require_own_generator(self._name, self._value)
         # torchdata's loader makes its iterator to answer, with the sampler and the generators as they are now. Where a
         # state was loaded and no batch was asked for since, that is too early, and the state itself is the answer.
-        loaded = getattr(self._value, "next_iter_state", None) if _is_torchdata(self._value) else None
-        tree, tensors = flatten(self._value.state_dict() if loaded is None else loaded, self._name)
+        loaded = None
+        if _is_torchdata(self._value):
+            loaded = getattr(self._value, "next_iter_state", getattr(self._value, "_next_iter_state_dict", None))
+        state = self._value.state_dict() if loaded is None else loaded
+        _require_resumable_sampler(self._name, self._value, state)
+        tree, tensors = flatten(state, self._name)
         return Collected(tree, tensors)
 
     def live(self) -> Mapping[str, torch.Tensor]:
@@ -344,15 +351,36 @@ class _Stateful:
 
 
 def _require_own_generator(name: str, value: object) -> None:
-    """Refuse a loader that shares a generator with its sampler: it draws from it in another order after a resume."""
+    """Refuse a loader that would go on with other samples: it draws in another order, or begins again."""
+    if getattr(value, "restart_on_stop_iteration", False):
+        raise ValueError(
+            f'state["{name}"] must be built with restart_on_stop_iteration=False, but is not: saved at the end of an '
+            "epoch it would begin that epoch again."
+        )
     if not isinstance(value, DataLoader) or value.num_workers > 0 or value.generator is None:
         return
-    if getattr(value.sampler, "generator", None) is value.generator:
+    inner = getattr(value.batch_sampler, "sampler", None)
+    if value.generator in (getattr(value.sampler, "generator", None), getattr(inner, "generator", None)):
         raise ValueError(
             f'state["{name}"] must not draw from the generator of its sampler, but it does (DataLoader(shuffle=True, '
             "generator=...) shares one): after a resume the next epochs would be shuffled otherwise. Pass sampler="
             "torchdata.stateful_dataloader.sampler.RandomSampler(dataset, generator=torch.Generator()) and another "
             "generator=torch.Generator()."
+        )
+
+
+def _require_resumable_sampler(name: str, value: object, state: object) -> None:
+    """Refuse to save in mid-epoch where torch's own sampler draws: it has no state, and would draw other samples."""
+    if not isinstance(value, DataLoader) or value.num_workers > 0 or not isinstance(state, Mapping):
+        return
+    samplers = (value.sampler, getattr(value.batch_sampler, "sampler", None))
+    drawing = [type(each).__name__ for each in samplers if type(each) in _DRAWING]
+    if drawing and state.get("_num_yielded") and not state.get("_iterator_finished", True):
+        raise ValueError(
+            f'state["{name}"] must not be saved in the middle of an epoch with the {drawing[0]} of torch, which has no '
+            "state: the rest of the epoch would have other samples after a resume. Use sampler=torchdata."
+            "stateful_dataloader.sampler.RandomSampler(dataset, generator=torch.Generator()), or a Runner, or save "
+            "between epochs."
         )
 
 

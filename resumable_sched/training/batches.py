@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import torch
@@ -11,18 +12,20 @@ from resumable_sched.distributed import RNGState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["END", "Batches", "generators_of"]
+__all__ = ["END", "Batches", "generators_of", "start_workers"]
 
 END: Final = object()
 """What `Batches.take` gives when the epoch is over."""
 
 
 def generators_of(loader: object) -> dict[str, torch.Generator]:
-    """Return the generators of its own that *loader* draws from: its own one, and that of its sampler."""
+    """Return the generators of its own that *loader* draws from: its own one, and those of its samplers."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
     owners = {
         "loader": loader,
         "sampler": getattr(loader, "sampler", None),
-        "batch_sampler": getattr(loader, "batch_sampler", None),
+        "batch_sampler": batch_sampler,
+        "inner_sampler": getattr(batch_sampler, "sampler", None),
     }
     found: dict[str, torch.Generator] = {}
     for name, owner in owners.items():
@@ -30,6 +33,19 @@ def generators_of(loader: object) -> dict[str, torch.Generator]:
         if isinstance(generator, torch.Generator) and all(generator is not other for other in found.values()):
             found[name] = generator
     return found
+
+
+def start_workers(loader: object) -> None:
+    """Start the workers of a loader that keeps them, and put the generators back that this draws from.
+
+    The first iterator of such a loader draws a seed for its workers, and the later ones do not: a resumed training,
+    whose process has a first one again, would draw once more than one that was not stopped.
+    """
+    if getattr(loader, "persistent_workers", False) and getattr(loader, "num_workers", 0) > 0:
+        rng = RNGState(**generators_of(loader))
+        now = rng.state_dict()
+        iter(loader)  # type: ignore[call-overload]  # it is a loader
+        rng.load_state_dict(now)
 
 
 @final
@@ -87,10 +103,11 @@ class Batches:
             self._rng.load_state_dict(self._start)
         iterator: Iterator[Any] | None = None
         if self.taken and not self._ended:
-            iterator = iter(self._loader)
+            iterator = _begun(iter(self._loader))
         elif self.stateful:
             # The state is that of an iterator that has ended. torchdata makes one from it before it makes a new one.
             self._loader.state_dict()  # type: ignore[attr-defined]
+            _forget_place(getattr(self._loader, "sampler", None))
             iterator = iter(()) if self._ended else None
         self._rng.load_state_dict(now)
         return iterator
@@ -105,6 +122,9 @@ class Batches:
         batch = END if self._ended else next(self._iterator, END)
         ended = self._ended = batch is END
         self.taken += not ended
+        if self.taken == self.length and not ended:  # a sampler may draw when it ends: always before the last update
+            self._ended = next(self._iterator, END) is END
+            self.taken += not self._ended
         if self.length is not None and (self.taken < self.length if ended else self.taken > self.length):
             raise RuntimeError(
                 f"`train_dataloader` must give as many batches as its len(), {self.length}, but gives "
@@ -136,6 +156,21 @@ class Batches:
         if state["loader"] is not None:
             self._loaded = state
             self._loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
+
+
+def _begun(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Let torchdata's iterator find its place, and draw for that, now and not when it is asked for a batch."""
+    waiting = getattr(iterator, "_sampler_iter", None)
+    if isinstance(waiting, islice):
+        first = list(islice(waiting, 1))
+        iterator._sampler_iter = chain(first, waiting)  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other name
+    return iterator
+
+
+def _forget_place(sampler: object) -> None:
+    """Let a sampler of torchdata's whose epoch has ended begin at the beginning: it would skip all of the next one."""
+    if getattr(sampler, "next_yielded", None) is not None:
+        sampler.next_yielded = None  # type: ignore[attr-defined]
 
 
 def _length(loader: object) -> int | None:

@@ -14,7 +14,7 @@ from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.config import build_schedulers
 from resumable_sched.schedule.layer import UNITS
 from resumable_sched.schedule.lengths import Lengths
-from resumable_sched.training.batches import Batches, generators_of
+from resumable_sched.training.batches import Batches, generators_of, start_workers
 from resumable_sched.training.group_storage import named_in_checkpoint
 from resumable_sched.training.hooks import CheckpointHook, Hook, PreemptionHook, arranged
 from resumable_sched.training.run import Progress, Run
@@ -125,6 +125,7 @@ class Runner(Run):
         self.model = model
         self.optimizers = _optimizers(optimizer)
         accumulate = whole("accumulate", accumulate, minimum=1)
+        self._loaders = (train_dataloader, val_dataloader)
         self._batches = Batches(train_dataloader)
         length = self._batches.length
         self.epoch_length = None if length is None else -(-length // accumulate)
@@ -257,6 +258,9 @@ class Runner(Run):
         """
         if not self.model.training:
             self.model.train()
+        for loader, stateful in ((self._loaders[0], self._batches.stateful), (self._loaders[1], False)):
+            if not stateful:
+                start_workers(loader)
         with ExitStack() as self.resources:
             for hook in self._before:
                 hook.before_train(self)

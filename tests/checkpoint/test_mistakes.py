@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torchdata.nodes import IterableWrapper, Loader
 from torchdata.stateful_dataloader import StatefulDataLoader
 from torchdata.stateful_dataloader.sampler import RandomSampler
 
@@ -229,6 +230,34 @@ def test_a_save_before_the_next_batch_changes_no_batch(tmp_path: Path, stop: int
             assert torch.equal(torch.get_rng_state(), drawn)
 
     assert batches(loader, 1) == undisturbed[stop:]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_sampler_without_a_state_is_refused_in_mid_epoch(tmp_path: Path, inside: bool) -> None:
+    """It would draw other samples for the rest; before the first batch, and after the last one, it is fine."""
+    dataset = TensorDataset(torch.arange(24))
+    sampler = torch.utils.data.RandomSampler(dataset, generator=torch.Generator())
+    loader = (
+        StatefulDataLoader(dataset, batch_sampler=torch.utils.data.BatchSampler(sampler, 4, drop_last=False))
+        if inside
+        else StatefulDataLoader(dataset, 4, sampler=sampler)
+    )
+    batches = iter(loader)
+    with CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(sampler=sampler.generator)}) as manager:
+        manager.save(0)
+        next(batches)
+        with pytest.raises(ValueError, match="in the middle of an epoch with the RandomSampler of torch, which has"):
+            manager.save(1)
+        list(batches)
+        manager.save(6)
+
+
+def test_a_loader_that_begins_again_by_itself_is_refused(tmp_path: Path) -> None:
+    """Saved after its last batch it would give the epoch once more."""
+    loader = Loader(IterableWrapper(range(4)))
+    with CheckpointManager(tmp_path, {"loader": loader}) as manager:  # noqa: SIM117
+        with pytest.raises(ValueError, match="must be built with restart_on_stop_iteration=False"):
+            manager.save(1)
 
 
 def test_a_plain_loader_is_refused_with_the_remedy(tmp_path: Path) -> None:

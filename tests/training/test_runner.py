@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, RandomSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
+from torchdata.stateful_dataloader.sampler import StatefulDistributedSampler
 
 from resumable_sched import LinearLR, Retention, Runner, SchedulerGroup, StepLR, errors
 from resumable_sched.distributed import EXIT_PREEMPTED, seed_all
@@ -19,6 +20,7 @@ from tests.training.loops import (
     CASES,
     COSINE,
     MOMENTUM,
+    PLATEAU,
     WARM_UP,
     Events,
     KilledError,
@@ -146,6 +148,74 @@ def test_a_stop_before_a_validation_goes_on_with_the_same_batches(
     assert memory.lines == expected.lines
     assert memory.end == expected.end
     assert again.group.state_dict() == whole.group.state_dict()
+
+
+def seeded() -> torch.Generator:
+    """Return a generator of its own."""
+    return torch.Generator().manual_seed(9)
+
+
+STATEFUL: dict[str, Callable[[], Any]] = {
+    "a batch sampler": lambda: StatefulDataLoader(
+        dataset(), batch_sampler=BatchSampler(RandomSampler(dataset()), BATCH, drop_last=False)
+    ),
+    "a batch sampler with a generator": lambda: StatefulDataLoader(
+        dataset(), batch_sampler=BatchSampler(RandomSampler(dataset(), generator=seeded()), BATCH, drop_last=False)
+    ),
+    "a sampler with a generator": lambda: StatefulDataLoader(
+        dataset(), BATCH, sampler=RandomSampler(dataset(), generator=seeded())
+    ),
+    "a stateful sampler": lambda: StatefulDataLoader(
+        dataset(), BATCH, sampler=StatefulDistributedSampler(dataset(), 1, 0), generator=seeded()
+    ),
+}
+PLAIN: dict[str, Callable[[], Any]] = {
+    "workers that stay": lambda: DataLoader(dataset(), BATCH, shuffle=True, num_workers=1, persistent_workers=True),
+    "workers that stay, with a generator": lambda: DataLoader(
+        dataset(), BATCH, shuffle=True, num_workers=1, persistent_workers=True, generator=seeded()
+    ),
+    "a batch sampler with a generator": lambda: DataLoader(
+        dataset(), batch_sampler=BatchSampler(RandomSampler(dataset(), generator=seeded()), BATCH, drop_last=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_whatever_samples_it_goes_on_with_the_same_ones(name: str, tmp_path: Path) -> None:
+    """Killed after the first update, one in the middle, the last and short one, and in the next epoch."""
+    expected = Memory()
+    build(None, trace_into(expected), loader=STATEFUL[name]()).train()
+    for stop, by_epoch in ((1, False), (3, False), (6, False), (7, False), (8, True), (12, False)):
+
+        def run(memory: Memory, *hooks: Hook, url: Path = tmp_path / str(stop), by_epoch: bool = by_epoch) -> None:
+            saver = CheckpointHook(url, by_epoch=by_epoch)
+            build(saver, trace_into(memory), *hooks, loader=STATEFUL[name]()).train()
+
+        memory = Memory()
+        with pytest.raises(KilledError):
+            run(memory, Events(before_train_iter=kill_at(stop)))
+        torch.rand(3)
+        run(memory)
+        assert memory.lines == expected.lines, f"killed at {stop}"
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_whatever_a_plain_loader_or_a_validation_draws_it_draws_again(name: str, tmp_path: Path) -> None:
+    """Between epochs, and in validations, too."""
+
+    def run(url: Path | None, memory: Memory, *hooks: Hook) -> None:
+        hook = None if url is None else CheckpointHook(url)
+        settings: dict[str, Any] = {"val_dataloader": PLAIN[name](), "scheduler": [PLATEAU]}
+        build(hook, trace_into(memory), *hooks, loader=PLAIN[name](), **settings).train()
+
+    expected, memory = Memory(), Memory()
+    run(None, expected)
+    with pytest.raises(KilledError):
+        run(tmp_path, memory, Events(after_train_iter=kill_at(8)))
+    run(tmp_path, memory)
+
+    assert memory.lines == expected.lines
+    assert memory.end == expected.end
 
 
 def test_a_validation_that_failed_is_made_up_for(tmp_path: Path) -> None:
