@@ -311,8 +311,22 @@ class _Place:
             raise _error(self._source, (*self._entry.path, *error.path), str(error)) from error.__cause__
         if isinstance(error, _REFUSED) and isinstance(self._entry.content, Mapping):
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            named = [each for each in re.findall(r"`(\w+)`", text) if each in self._entry.content]
-            raise _error(self._source, (*self._entry.path, *named[:1]), text) from error
+            raise _error(self._source, (*self._entry.path, *_named_in(text, self._entry.content)), text) from error
+
+
+def _named_in(text: str, content: Mapping[str, Any]) -> Path:
+    """Return the argument that an error is about, also in a part: ``schedulers[1]``, and in it ``gamma``."""
+    named: list[str] = [each for each in re.findall(r"`(\w+)`", text) if each in content]
+    part = re.search(r"`(\w+)\[(\d+)\]`", text)
+    if part is None or part[1] not in content:
+        return tuple(named[:1])
+    name, index = part[1], int(part[2])
+    try:
+        inner = content[name][index]
+    except (LookupError, TypeError):
+        return (name,)
+    deeper = re.findall(r"[`'](\w+)[`']", text) if isinstance(inner, Mapping) else []
+    return (name, index, *[each for each in deeper if each in inner][:1])
 
 
 def _error(source: Config | None, path: Path, reason: str) -> ConfigError:

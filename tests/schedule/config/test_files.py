@@ -372,3 +372,23 @@ def test_what_no_parser_takes_is_an_error_of_the_file(tmp_path: Path, name: str,
 
     assert reason in error.reason
     assert error.file == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("part", "line", "path"),
+    [
+        ("dict(type='StepLR',\n  step_sze=3)", 4, "step_sze"),
+        ("dict(type='StepLR',\n  step_size='3')", 4, "step_size"),
+        ("dict(step_size=3)", 3, "step_size"),
+    ],
+)
+def test_an_error_in_a_part_of_a_schedule_points_there(tmp_path: Path, part: str, line: int, path: str) -> None:
+    """At the line of the part's own argument."""
+    text = f"""scheduler = dict(type='SequentialLR', milestones=[5], schedulers=[
+ dict(type='ExponentialLR', gamma=0.9),
+ {part}])"""
+
+    error = failure(tmp_path, text)
+
+    assert error.line == line
+    assert error.path == f"scheduler.schedulers[1].{path}"
