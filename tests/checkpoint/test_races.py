@@ -63,7 +63,7 @@ def test_a_run_that_lost_the_manifest_it_went_on_from_does_not_start_from_nothin
     for iteration in (10, 20, 30):
         first.save(iteration)
     start(tmp_path).restore(10)
-    next(tmp_path.glob("ckpt-*10-*/manifest.json")).unlink()
+    next(tmp_path.glob("ckpt-000000000010-*/manifest.json")).unlink()
 
     with pytest.raises(IncompleteCheckpointError, match=r"whose manifest.json is missing. .* delete (\S+)") as caught:
         start(tmp_path, retention=Retention(keep_last=1)).restore()
@@ -129,9 +129,9 @@ def test_a_best_checkpoint_that_cannot_be_read_now_is_kept(tmp_path: Path, part:
 @pytest.mark.parametrize(
     ("pattern", "iteration"),
     [
-        ("ckpt-*2-*/rank-*", None),
-        ("ckpt-*2-*/manifest.json", None),
-        ("ckpt-*2-*/metrics-*[0-9a-f].json", 2),
+        ("ckpt-000000000002-*/rank-*", None),
+        ("ckpt-000000000002-*/manifest.json", None),
+        ("ckpt-000000000002-*/metrics-*[0-9a-f].json", 2),
         ("incarnations/000002-????????????.json", 2),
         ("incarnations/000002-*[0-9a-f].resumed.json", 2),
         ("incarnations/000002-*.resumed.copy.json", 2),
