@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +12,24 @@ from resumable_sched.schedule import resumption
 from resumable_sched.schedule.ahead import LONGEST, SHORTEST, RunAhead
 from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.comparison import mismatch
-from resumable_sched.schedule.composition import Composition, needs_chain
 from resumable_sched.schedule.configuration import take_configuration
 from resumable_sched.schedule.divergence import first_difference
 from resumable_sched.schedule.forecast import Forecast
-from resumable_sched.schedule.ledger import Ledger, ledger_of, ledgers_of
 from resumable_sched.schedule.lengths import Lengths
+from resumable_sched.schedule.ownership import check_chain, take_over
+from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.reports import Reports, is_quiet
 from resumable_sched.schedule.state import VERSION, ExtensionState, GroupState, LengthsState, plain
 from resumable_sched.schedule.timeline import ParameterKey, Timeline
 from resumable_sched.schedule.turns import Turn, restore_turns, standing, turn_states, with_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from resumable_sched.schedule.amendments import Amendment
     from resumable_sched.schedule.comparison import OnMismatch
-    from resumable_sched.schedule.layer import Layer, Unit
+    from resumable_sched.schedule.layer import Unit
+    from resumable_sched.schedule.ledger import Ledger
     from resumable_sched.schedule.scheduler import ParamScheduler
     from resumable_sched.schedule.targets import HasParamGroups
 
@@ -143,6 +143,28 @@ class Driver:
         verbose = any(scheduler.verbose for _, scheduler in self.schedulers)
         if RunAhead.possible(self.timeline, self.ledgers) and not verbose:
             self._run_ahead((samples, tokens))
+
+    def observe(
+        self, metrics: Mapping[str, Any], agree: Callable[[dict[str, float]], Mapping[str, float]] | None
+    ) -> None:
+        """Give metrics to the plateau schedules whose windows are open; see `SchedulerGroup.observe`."""
+        self.check()
+        found = [
+            (key, scheduler)
+            for key, scheduler in self.keyed()
+            if isinstance(scheduler, ReduceOnPlateauParamScheduler) and scheduler.layer.in_window
+        ]
+        known: Mapping[str, float] = {scheduler.monitor: scheduler.metric(metrics) for _, scheduler in found}
+        if agree is not None and known:
+            agreed = agree(dict(known))
+            for name in known.keys() - agreed.keys():
+                raise KeyError(f"`agree` must give every metric, but leaves out {name!r}.")
+            known = agreed
+        before = self.standing()
+        for key, scheduler in found:
+            scheduler.observe(self.timeline.compositions[key], scheduler.layer, known)
+        self.remember(before)
+        self.write([key for key, _ in found])
 
     def _run_ahead(self, counts: tuple[int, int]) -> None:
         """Compute the next iterations, if they can be: a user's schedule may have no value where no training comes."""
@@ -325,7 +347,7 @@ class Driver:
             scheduler.check_training_length(length)
             scheduler.fit_training(length)
         for key, composition in self.timeline.compositions.items():
-            _check_chain(key[1], composition)
+            check_chain(key[1], composition)
 
     # ------------------------------------------------------------------ state
     def state(self) -> GroupState:
@@ -467,57 +489,11 @@ class Driver:
     # ------------------------------------------------------------------ owning
     def _take_over(self) -> None:
         """Become the owner of what the schedules act on, put everything to the beginning, and write."""
-        self.timeline = Timeline(cadence=self.cadence)
         self.ahead = None
         self.units = {scheduler.clock_unit for _, scheduler in self.schedulers}
-        keyed = self.keyed()
-        self.ledgers = {key: ledger_of(self.optimizers[key[0]], key[1]) for key, _ in keyed}
-        before = {key: ledger for key, ledger in self.ledgers.items() if _take_as_built(ledger)}
-        changed = {
-            key for key, scheduler in keyed if scheduler.restart(self.ledgers[key], self.length_for(scheduler, key[0]))
-        }
-        for key, ledger in self.ledgers.items():
-            layers = [scheduler.layer for own, scheduler in keyed if own == key]
-            if key in before and key not in changed and _is_composed(ledger, layers):
-                _check_chain(key[1], ledger.composition)
-                ledger.record_base()  # the values are written already
-            else:
-                amendments = ledger.composition.amendments if key in before else []
-                ledger.composition = Composition(layers, ledger.composition.base)
-                ledger.composition.amendments = amendments
-                _check_chain(key[1], ledger.composition)
-                ledger.adopt_groups()
-            ledger.owner = weakref.ref(self)
-            self.timeline.compositions[key] = ledger.composition
-        self._leave_the_others()
-
-    def _leave_the_others(self) -> None:
-        """Let what only a schedule that was replaced had moved go back to its base."""
-        for name, optimizer in self.optimizers.items():
-            for parameter, ledger in ledgers_of(optimizer).items():
-                if (name, parameter) not in self.ledgers and ledger.composition.layers:
-                    ledger.composition = Composition((), ledger.composition.base)
-                    ledger.adopt_groups()
-
-
-def _take_as_built(ledger: Ledger) -> bool:
-    """Stop whoever drives the schedules of *ledger*, and tell whether it shows them as they were built.
-
-    What was changed since is meant, and becomes an amendment; but a second group on the same schedules starts anew.
-    """
-    ledger.composition.release()
-    if not ledger.composition.layers:
-        ledger.begin()
-        return False
-    if ledger.owner is not None:
-        return False
-    ledger.check(0)
-    return True
-
-
-def _is_composed(ledger: Ledger, layers: Sequence[Layer]) -> bool:
-    """Return whether *ledger* has *layers* in this order, each acting on the param groups that it chooses now."""
-    return layers == ledger.composition.layers and all(each.acts_on == each.schedule.selection() for each in layers)
+        self.ledgers = take_over(self, self.optimizers, self.keyed(), self.length_for)
+        compositions = {key: ledger.composition for key, ledger in self.ledgers.items()}
+        self.timeline = Timeline(compositions=compositions, cadence=self.cadence)
 
 
 def _close(some: Sequence[float], others: Sequence[float]) -> bool:
@@ -527,18 +503,3 @@ def _close(some: Sequence[float], others: Sequence[float]) -> bool:
 
 def _limit(lengths: Lengths) -> int:
     return sys.maxsize if lengths.epoch_length is None else lengths.epoch_length
-
-
-def _check_chain(name: str, composition: Composition) -> None:
-    """Refuse a chain on a clock that jumps: its value would depend on the size of each update.
-
-    Raises:
-        ValueError: It is one.
-    """
-    jumping = sorted({layer.schedule.clock_unit for layer in composition.layers} & {"sample", "token"})
-    if jumping and needs_chain(composition.layers):
-        raise ValueError(
-            f"`schedulers` of `{name}` must follow each other where one counts {jumping[0]}s and one has a floor or a "
-            "value of its own, but their windows may overlap, so that the value would depend on how large each update "
-            "was. Let the windows follow each other, on one clock."
-        )

@@ -14,7 +14,6 @@ from resumable_sched.schedule.changes import amendments_for, extended, the_param
 from resumable_sched.schedule.driver import Driver
 from resumable_sched.schedule.lengths import Lengths
 from resumable_sched.schedule.membership import assigned, check_arguments, check_new
-from resumable_sched.schedule.plateau import ReduceOnPlateauParamScheduler
 from resumable_sched.schedule.reports import quiet
 from resumable_sched.schedule.selection import group_names
 from resumable_sched.schedule.state import GroupState, encode_float, encode_floats, parse, plain
@@ -174,23 +173,7 @@ class SchedulerGroup:
         """
         if not isinstance(metrics, Mapping):
             raise TypeError(f"`metrics` must be a dict of names and numbers, but is {metrics!r} instead.")
-        self._driver.check()
-        found = [
-            (key, scheduler)
-            for key, scheduler in self._driver.keyed()
-            if isinstance(scheduler, ReduceOnPlateauParamScheduler) and scheduler.layer.in_window
-        ]
-        known: Mapping[str, float] = {scheduler.monitor: scheduler.metric(metrics) for _, scheduler in found}
-        if self._agree is not None and known:
-            agreed = self._agree(dict(known))
-            for name in known.keys() - agreed.keys():
-                raise KeyError(f"`agree` must give every metric, but leaves out {name!r}.")
-            known = agreed
-        before = self._driver.standing()
-        for key, scheduler in found:
-            scheduler.observe(self._driver.timeline.compositions[key], scheduler.layer, known)
-        self._driver.remember(before)
-        self._driver.write([key for key, _ in found])
+        self._driver.observe(metrics, self._agree)
 
     def add_param_group(self, param_group: dict[str, Any], optimizer: str | None = None) -> None:
         """Add a param group to an optimizer, and schedule it from the very next update on.

@@ -136,18 +136,19 @@ def preview_config(
     for name, value in (optimizer or {}).items():
         if isinstance(value, float):
             check_number(name, value)
-    if None not in (iterations, epochs, epoch_length) and iterations != epochs * epoch_length:  # type: ignore[operator]
+    product = None if epochs is None or epoch_length is None else epochs * epoch_length
+    if iterations is None:
+        iterations = product
+    if iterations is None:
+        raise ValueError(
+            "`iterations`, or `epochs` and `epoch_length`, must be given, to know how long training is, but are "
+            f"{iterations}, {epochs} and {epoch_length} instead."
+        )
+    if product not in (None, iterations):
         raise ValueError(
             f"`iterations` must be {epochs} epochs of {epoch_length}, or be given without `epochs`, but is "
             f"{iterations} instead."
         )
-    if iterations is None:
-        if epochs is None or epoch_length is None:
-            raise ValueError(
-                "`iterations`, or `epochs` and `epoch_length`, must be given, to know how long training is, but are "
-                f"{iterations}, {epochs} and {epoch_length} instead."
-            )
-        iterations = epochs * epoch_length
     schedulers = config.schedulers if isinstance(config, Config) else config
     names = list(schedulers) if isinstance(schedulers, Mapping) and "type" not in schedulers else None
     known = config.optimizers if isinstance(config, Config) else {}
@@ -434,14 +435,14 @@ def _part(group: SchedulerGroup, turn: Turn, iterations: range, epoch_length: in
         )
         for each in group.schedulers
     ]
-    lengths = turn.lengths.as_dict() | {
+    lengths: dict[str, Any] = turn.lengths.as_dict() | {
         "epoch_length": None,
         "max_epochs": turn.lengths.of_training("epoch"),
         "max_iters": turn.lengths.of_training("iteration"),
     }
     owners: Any = stand_ins if group.by_name else stand_ins[ONLY]
     with quiet():
-        fresh = SchedulerGroup(owners, again, **lengths, cadence=group.cadence)  # type: ignore[arg-type]
+        fresh = SchedulerGroup(owners, again, **lengths, cadence=group.cadence)
     for each, scales in zip(again, turn.scales, strict=True):
         if each.layer.clock.fold is not None and scales is not None:
             each.layer.clock.fold.scales[: len(scales)] = scales  # groups that came later were not reduced

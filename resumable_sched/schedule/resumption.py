@@ -248,7 +248,7 @@ def lengths_after(saved: GroupState, built: Lengths) -> Lengths:
         said = built.as_dict()
         before, after = (Lengths(**plain(each)).as_dict() for each in (extension.built, extension.now))
         kept = {name for name in said if after[name] != before[name] and before[name] in (None, said[name])}
-        lengths = built._replace(**{name: after[name] for name in kept})  # type: ignore[arg-type]
+        lengths = built._replace(**{name: after[name] for name in kept})  # type: ignore[arg-type]  # no `surplus`
     if saved.lengths is None or saved.lengths.epoch_length is None:
         return lengths
     if saved.lengths.epoch_length == lengths.epoch_length:
