@@ -7,21 +7,20 @@ read into in place, whether a saved state fits it, and how to load one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 import torch
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 
+from resumable_sched.checkpoint.loaders import check_torchdata, loader_state, loads_data
 from resumable_sched.checkpoint.shards import dtype_of
 from resumable_sched.checkpoint.tree import JSON, flatten, join, tensor_names, unflatten
 from resumable_sched.distributed.rng import RNGState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
 
     from typing_extensions import Self
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Adapter", "Collected", "Fit", "Sharing", "adapt", "misplaced"]
 
-_DRAWING: Final = frozenset({RandomSampler, SubsetRandomSampler, WeightedRandomSampler})
-"""Samplers of torch that draw their order when they begin."""
 _KINDS: Final = {
     "module": "a module",
     "optimizer": "an optimizer",
@@ -315,24 +312,19 @@ class _Stateful:
     def __init__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any object of the user's
         self._name = name
         self._value = value
+        self._loads_data = loads_data(value)
+        if self._loads_data:
+            check_torchdata(f'state["{name}"]', value)
         self.class_name = type(value).__name__
         self.last = isinstance(value, RNGState)
         per_rank = getattr(value, "per_rank", None)
         if per_rank is None:
-            loads_data = isinstance(value, (DataLoader, Sampler)) or _is_torchdata(value)
-            self.sharing = Sharing.PER_RANK if loads_data else Sharing.FOUND_OUT
+            self.sharing = Sharing.PER_RANK if self._loads_data else Sharing.FOUND_OUT
         else:
             self.sharing = Sharing.PER_RANK if per_rank else Sharing.REPLICATED
 
     def collect(self) -> Collected:
-        _require_own_generator(self._name, self._value)
-        # torchdata's loader makes its iterator to answer, with the sampler and the generators as they are now. Where a
-        # state was loaded and no batch was asked for since, that is too early, and the state itself is the answer.
-        loaded = None
-        if _is_torchdata(self._value):
-            loaded = getattr(self._value, "next_iter_state", getattr(self._value, "_next_iter_state_dict", None))
-        state = self._value.state_dict() if loaded is None else loaded
-        _require_resumable_sampler(self._name, self._value, state)
+        state = loader_state(self._name, self._value) if self._loads_data else self._value.state_dict()
         tree, tensors = flatten(state, self._name)
         return Collected(tree, tensors)
 
@@ -348,44 +340,6 @@ class _Stateful:
 
     def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
         self._value.load_state_dict(unflatten(tree, tensors))
-
-
-def _require_own_generator(name: str, value: object) -> None:
-    """Refuse a loader that would go on with other samples: it draws in another order, or begins again."""
-    if getattr(value, "restart_on_stop_iteration", False):
-        raise ValueError(
-            f'state["{name}"] must be built with restart_on_stop_iteration=False, but is not: saved at the end of an '
-            "epoch it would begin that epoch again."
-        )
-    if not isinstance(value, DataLoader) or value.num_workers > 0 or value.generator is None:
-        return
-    inner = getattr(value.batch_sampler, "sampler", None)
-    if value.generator in (getattr(value.sampler, "generator", None), getattr(inner, "generator", None)):
-        raise ValueError(
-            f'state["{name}"] must not draw from the generator of its sampler, but it does (DataLoader(shuffle=True, '
-            "generator=...) shares one): after a resume the next epochs would be shuffled otherwise. Pass sampler="
-            "torchdata.stateful_dataloader.sampler.RandomSampler(dataset, generator=torch.Generator()) and another "
-            "generator=torch.Generator()."
-        )
-
-
-def _require_resumable_sampler(name: str, value: object, state: object) -> None:
-    """Refuse to save in mid-epoch where torch's own sampler draws: it has no state, and would draw other samples."""
-    if not isinstance(value, DataLoader) or value.num_workers > 0 or not isinstance(state, Mapping):
-        return
-    samplers = (value.sampler, getattr(value.batch_sampler, "sampler", None))
-    drawing = [type(each).__name__ for each in samplers if type(each) in _DRAWING]
-    if drawing and state.get("_num_yielded") and not state.get("_iterator_finished", True):
-        raise ValueError(
-            f'state["{name}"] must not be saved in the middle of an epoch with the {drawing[0]} of torch, which has no '
-            "state: the rest of the epoch would have other samples after a resume. Use sampler=torchdata."
-            "stateful_dataloader.sampler.RandomSampler(dataset, generator=torch.Generator()), or a Runner, or save "
-            "between epochs."
-        )
-
-
-def _is_torchdata(value: object) -> bool:
-    return any(kind.__module__.partition(".")[0] == "torchdata" for kind in type(value).__mro__)
 
 
 @final

@@ -272,7 +272,7 @@ class _Attempt:
         _require(total, strict=self.request.strict)
         written = {name for tree in self.trees.values() for name in tensor_names(tree)}
         for name in written:
-            dtype_of(manifest.tensors[name].dtype)
+            dtype_of(manifest.tensors[name].dtype)  # raises where this torch does not have it
         if left := self.dirty - written:
             raise CheckpointError(
                 f"A damaged checkpoint was partly read into {', '.join(sorted(left))}, which the next older one does "

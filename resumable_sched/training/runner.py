@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from resumable_sched.checkpoint.loaders import check_torchdata
 from resumable_sched.distributed import RNGState, current_ranks
 from resumable_sched.schedule import SchedulerGroup
 from resumable_sched.schedule.arguments import whole
@@ -333,12 +334,14 @@ def _check_kinds(model: object, *loaders: object, **steps: object) -> None:
 
     Raises:
         TypeError: Something is not.
+        ValueError: A loader is of a torchdata that is too old.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"`model` must be a torch module, but is {model!r} instead.")
     for name, loader in zip(("train_dataloader", "val_dataloader"), loaders, strict=True):
         if not hasattr(loader, "__iter__") and not (loader is None and name == "val_dataloader"):
             raise TypeError(f"`{name}` must give batches, as a DataLoader does, but is {loader!r} instead.")
+        check_torchdata(f"`{name}`", loader)
     for name, step in steps.items():
         if step is not None and not callable(step):
             raise TypeError(f"`{name}` must be a function of the model and a batch, but is {step!r} instead.")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
 
-from resumable_sched import Runner, SchedulerGroup, StepLR, errors
+from resumable_sched import CheckpointManager, Runner, SchedulerGroup, StepLR, errors
 from resumable_sched.training import CheckpointHook, Hook, PreemptionHook
 from tests.training.loops import BATCH, PLATEAU, Net, build, dataset, scaler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata, on torch 2.13
 
@@ -119,3 +122,14 @@ def test_a_group_is_for_the_same_training(lengths: dict[str, Any], on_mismatch: 
 
     with pytest.raises(ValueError, match=text):
         Runner(model, optimizer, DataLoader(dataset(), BATCH), scheduler=group, max_epochs=3, on_mismatch=on_mismatch)
+
+
+def test_an_old_torchdata_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its loaders would go on with other samples, in a Runner and in a loop of one's own."""
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.10.1")
+
+    with pytest.raises(ValueError, match=r"`train_dataloader` must be of torchdata 0\.11 or newer, but is of 0\.10\.1"):
+        build(None)
+    manager = CheckpointManager(tmp_path, {"loader": StatefulDataLoader(dataset(), BATCH)})
+    with manager, pytest.raises(ValueError, match=r"state\[\"loader\"\] must be of torchdata 0\.11 or newer"):
+        manager.save(0)

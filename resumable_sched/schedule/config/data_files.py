@@ -35,8 +35,9 @@ def read_toml(text: str, file: str) -> dict[str, Located]:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise ConfigError(f"This is not valid TOML: {error}.", file=file, line=int(line[1]) if line else None) from None
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else text.rstrip().count("\n") + 1  # else it says "at end of document"
+        raise ConfigError(f"This is not valid TOML: {error}.", file=file, line=line) from None
     return _located(content, _TomlLines(text).lines, file)
 
 
