@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import base64
 import math
+import random
 import re
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -197,6 +198,10 @@ def _show(path: tuple[object, ...]) -> str:
 def _remedy(value: object) -> str:
     if isinstance(value, torch.utils.data.DataLoader):
         return "It has no state; use torchdata.stateful_dataloader.StatefulDataLoader, which has."
+    if isinstance(value, (torch.Generator, np.random.Generator, random.Random)):
+        return 'Let an RNGState save it, by a name: state["rng"] = RNGState(name=generator).'
+    if isinstance(value, deque):
+        return "Store list(...) of it."
     if hasattr(value, "state_dict"):
         return "It has a state_dict(): give it a name of its own in the manager's state, or store its state_dict()."
     if callable(value):

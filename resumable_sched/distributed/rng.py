@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
 
 import numpy as np
 import torch
@@ -13,7 +13,10 @@ from resumable_sched.errors import StateFormatError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RNGState", "seed_all"]
+__all__ = ["Generator", "RNGState", "seed_all"]
+
+Generator: TypeAlias = torch.Generator | np.random.Generator | random.Random
+"""What an `RNGState` can save beside the global generators."""
 
 _GLOBAL: Final = ("python", "numpy", "torch", "cuda")
 
@@ -45,20 +48,20 @@ class RNGState:
         generators: Further generators that the training draws from, by name: ``RNGState(shuffle=torch.Generator())``.
 
     Raises:
-        TypeError: If one of *generators* is neither a `torch.Generator` nor a `numpy.random.Generator`.
+        TypeError: If one of *generators* is no `torch.Generator`, `numpy.random.Generator` or `random.Random`.
         ValueError: If a name of *generators* is one of ``python``, ``numpy``, ``torch``, ``cuda``.
     """
 
     per_rank: ClassVar[bool] = True
 
-    def __init__(self, **generators: torch.Generator | np.random.Generator) -> None:
+    def __init__(self, **generators: Generator) -> None:
         for name, generator in generators.items():
             if name in _GLOBAL:
                 raise ValueError(f"A generator must not be called one of {', '.join(_GLOBAL)}, but is {name!r}.")
-            if not isinstance(generator, (torch.Generator, np.random.Generator)):
-                kind = type(generator).__name__
+            if not isinstance(generator, (torch.Generator, np.random.Generator, random.Random)):
                 raise TypeError(
-                    f"`{name}` must be a torch.Generator or a numpy.random.Generator, but is {kind} instead."
+                    f"`{name}` must be a torch.Generator, a numpy.random.Generator or a random.Random, but is "
+                    f"{type(generator).__name__} instead."
                 )
         self._generators = generators
 
@@ -114,18 +117,24 @@ class RNGState:
         for name, generator in self._generators.items():
             if isinstance(generator, torch.Generator):
                 generator.set_state(state[name])
+            elif isinstance(generator, random.Random):
+                generator.setstate(state[name])
             else:
                 generator.bit_generator.state = state[name]
 
 
-def _state_of(generator: torch.Generator | np.random.Generator) -> torch.Tensor | dict[str, Any]:
+def _state_of(generator: Generator) -> torch.Tensor | tuple[Any, ...] | dict[str, Any]:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
+    if isinstance(generator, random.Random):
+        return generator.getstate()
     return dict(generator.bit_generator.state)
 
 
-def _kind(state: torch.Tensor | Mapping[str, Any]) -> str:
+def _kind(state: torch.Tensor | tuple[Any, ...] | Mapping[str, Any]) -> str:
     """Return what tells the states of different generators apart."""
+    if isinstance(state, tuple):
+        return f"random.Random of version {state[0]}"
     if isinstance(state, torch.Tensor):
         return f"torch.Generator with {state.numel()} bytes of state"
     return f"numpy.random.Generator of {state['bit_generator']}"

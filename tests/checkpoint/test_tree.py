@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque, namedtuple
 from typing import Any
 
@@ -193,6 +194,22 @@ def test_what_cannot_be_stored_is_refused_by_path_and_type(value: Any, kind: str
     assert kind in caught.value.kind
     assert str(caught.value).startswith('state["loader"]["worker"][3] must be a tensor')
     assert caught.value.kind in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (torch.Generator(), r"RNGState\(name=generator\)"),
+        (np.random.default_rng(1), r"RNGState\(name=generator\)"),
+        (random.Random(1), r"RNGState\(name=generator\)"),  # noqa: S311
+        (deque([1]), r"list\(\.\.\.\)"),
+    ],
+    ids=lambda value: str(type(value).__name__),
+)
+def test_what_can_be_stored_otherwise_is_refused_with_the_way(value: Any, remedy: str) -> None:
+    """Generators belong into an RNGState, and a deque is a list."""
+    with pytest.raises(UnstorableError, match=remedy):
+        flatten(value, "mine")
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")

@@ -59,6 +59,23 @@ def test_every_generator_goes_on_exactly(kind: Callable[[int], Any], before: int
     assert [_draw(fresh, another) for _ in range(3)] == expected
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_generator_of_python_goes_on_exactly(before: int) -> None:
+    """Half of a pair of normal numbers is state, too; one of another kind is refused."""
+    own = random.Random(1)  # noqa: S311
+    for _ in range(before):
+        own.gauss(0, 1)
+    state = _through_a_file(RNGState(own=own).state_dict())
+    expected = [own.gauss(0, 1) for _ in range(3)]
+
+    fresh = random.Random(9)  # noqa: S311
+    RNGState(own=fresh).load_state_dict(state)
+
+    assert [fresh.gauss(0, 1) for _ in range(3)] == expected
+    with pytest.raises(StateFormatError, match=r"'own' must be the saved random\.Random of version 3, but is torch"):
+        RNGState(own=torch.Generator()).load_state_dict(state)
+
+
 def test_drawing_does_not_change_a_state_that_was_taken() -> None:
     """The state is a copy, although nothing asks for one."""
     generator = np.random.Generator(np.random.MT19937(1))
@@ -134,8 +151,8 @@ def test_names_and_things_that_are_no_generators_are_refused() -> None:
     """At construction, by name."""
     with pytest.raises(ValueError, match="must not be called one of python, numpy, torch, cuda, but is 'torch'"):
         RNGState(torch=torch.Generator())
-    with pytest.raises(TypeError, match=r"`mine` must be a torch\.Generator .* but is Random"):
-        RNGState(mine=random.Random())  # type: ignore[arg-type]  # noqa: S311
+    with pytest.raises(TypeError, match=r"`mine` must be a torch\.Generator,.* but is RandomState"):
+        RNGState(mine=np.random.RandomState())  # type: ignore[arg-type]
 
 
 def test_each_rank_keeps_its_own() -> None:
