@@ -34,6 +34,7 @@ from resumable_sched.checkpoint.catalog import (
 )
 from resumable_sched.checkpoint.deletion import give_back, retire
 from resumable_sched.checkpoint.lineage import claim_url, eligible, require_newest, tell_resumed
+from resumable_sched.checkpoint.loaders import require_in_step
 from resumable_sched.checkpoint.manifest import Folder, save_manifest, survey
 from resumable_sched.checkpoint.objects import adapt
 from resumable_sched.checkpoint.restoring import Request, Restored, restore
@@ -122,6 +123,7 @@ class CheckpointManager:
         self._attempt = 0
         self._parent: str | None = None
         self._resumed = False
+        self._restored: int | None = None
         self._process = os.getpid()
         self._writer = Writer()
         self._host_copy = HostCopy()
@@ -191,6 +193,7 @@ class CheckpointManager:
         value = require_iteration(iteration)
         summaries = self._summaries()
         require_position(value, summaries)
+        require_in_step(self._state, value, self._restored)
         trees = {name: summary_tree(name, summary) for name, summary in summaries.items()}
         return About(value, flatten(plain_metrics(metrics), "metrics")[0], trees)
 
@@ -295,6 +298,7 @@ class CheckpointManager:
         if restored is None:
             return None
         self._parent = restored.manifest.save_id
+        self._restored = restored.folder.iteration
         return self._checkpoint(restored)
 
     def _note(self, pick: Folder | None) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 import torch
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from resumable_sched.checkpoint.loaders import check_torchdata, loader_state, loads_data
+from resumable_sched.checkpoint.loaders import check_torchdata, load_loader, loader_state, loads_data
 from resumable_sched.checkpoint.shards import dtype_of
 from resumable_sched.checkpoint.tree import JSON, flatten, join, tensor_names, unflatten
 from resumable_sched.distributed.rng import RNGState
@@ -339,7 +339,11 @@ class _Stateful:
         return Fit()
 
     def apply(self, tree: JSON, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._value.load_state_dict(unflatten(tree, tensors))
+        state = unflatten(tree, tensors)
+        if self._loads_data:
+            load_loader(self._value, state)
+        else:
+            self._value.load_state_dict(state)
 
 
 @final

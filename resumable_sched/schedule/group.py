@@ -323,6 +323,11 @@ class SchedulerGroup:
         return self._driver.timeline.counters.iteration_in_epoch
 
     @property
+    def counts_epochs(self) -> bool:
+        """Return whether `step_epoch` matters: an epoch was counted, or has a length, or a schedule counts epochs."""
+        return self.epoch > 0 or self._driver.lengths.epoch_length is not None or "epoch" in self._driver.units
+
+    @property
     def samples(self) -> int:
         """Return the samples seen."""
         return self._driver.timeline.counters.samples

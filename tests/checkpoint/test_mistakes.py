@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
-from torchdata.nodes import IterableWrapper, Loader
-from torchdata.stateful_dataloader import StatefulDataLoader
-from torchdata.stateful_dataloader.sampler import RandomSampler
 
 from resumable_sched import CheckpointManager, Retention, RNGState
-from resumable_sched.errors import CheckpointError, IncompleteCheckpointError, StateMismatchError, UnstorableError
+from resumable_sched.errors import CheckpointError, IncompleteCheckpointError, StateMismatchError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata, on torch 2.13
 
 
 def test_what_was_saved_last_is_the_newest_whatever_its_number(tmp_path: Path) -> None:
@@ -154,117 +148,6 @@ def test_a_group_that_a_launcher_promises_must_be_there(tmp_path: Path, monkeypa
 
     with pytest.raises(RuntimeError, match=r"must be initialised first, because WORLD_SIZE is 2"):
         CheckpointManager(tmp_path, {"value": 1})
-
-
-def shuffled(*, shared: bool) -> tuple[Any, dict[str, Any]]:
-    """Build a loader that shuffles, and a state with it."""
-    dataset = TensorDataset(torch.arange(20.0))
-    generator = torch.Generator().manual_seed(1)
-    if shared:
-        loader: Any = StatefulDataLoader(dataset, 4, shuffle=True, generator=generator)
-    else:
-        sampler = RandomSampler(dataset, generator=generator)
-        loader = StatefulDataLoader(dataset, 4, sampler=sampler, generator=torch.Generator().manual_seed(2))
-    return loader, {"loader": loader, "rng": RNGState()}
-
-
-def test_a_loader_that_shares_the_generator_of_its_sampler_is_refused(tmp_path: Path) -> None:
-    """Torchdata draws in another order after a resume, so the next epochs would be others."""
-    with CheckpointManager(tmp_path, shuffled(shared=True)[1]) as manager:  # noqa: SIM117
-        with pytest.raises(ValueError, match=r'state\["loader"\] must not draw from the generator of its sampler'):
-            manager.save(1)
-
-
-@pytest.mark.parametrize("stop", range(1, 11))
-def test_a_loader_with_two_generators_gives_the_same_batches_for_ever(tmp_path: Path, stop: int) -> None:
-    """Stopped after any batch, the rest of the epoch and the next two are those of an undisturbed run."""
-
-    def batches(loader: Any) -> Any:
-        while True:
-            for (batch,) in loader:
-                yield batch.tolist(), torch.rand(()).item()
-
-    torch.manual_seed(0)
-    undisturbed = list(itertools.islice(batches(shuffled(shared=False)[0]), 20))
-    torch.manual_seed(0)
-    loader, state = shuffled(shared=False)
-    list(itertools.islice(batches(loader), stop))
-    with CheckpointManager(tmp_path, state) as manager:
-        manager.save(stop)
-    torch.rand(7)
-
-    loader, state = shuffled(shared=False)
-    with CheckpointManager(tmp_path, state) as manager:
-        manager.restore()
-
-    assert list(itertools.islice(batches(loader), 20 - stop)) == undisturbed[stop:]
-
-
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_save_before_the_next_batch_changes_no_batch(tmp_path: Path, stop: int) -> None:
-    """A run that was restored and saves at once, before its sampler was told the epoch, has what was saved before."""
-
-    def build() -> tuple[StatefulDataLoader[Any], dict[str, Any]]:
-        dataset = TensorDataset(torch.arange(24))
-        sampler: Any = DistributedSampler(dataset, num_replicas=1, rank=0)
-        loader = StatefulDataLoader(dataset, 4, sampler=sampler)
-        return loader, {"loader": loader, "rng": RNGState()}
-
-    def batches(loader: StatefulDataLoader[Any], epoch: int) -> list[Any]:
-        loader.sampler.set_epoch(epoch)
-        return [batch.tolist() for (batch,) in loader]
-
-    undisturbed = batches(build()[0], 1)
-    loader, state = build()
-    loader.sampler.set_epoch(1)
-    list(itertools.islice(loader, stop))
-    with CheckpointManager(tmp_path, state) as manager:
-        manager.save(stop)
-
-    for _ in range(2):
-        loader, state = build()
-        with CheckpointManager(tmp_path, state) as manager:
-            manager.restore()
-            drawn = torch.get_rng_state()
-            manager.save(stop)
-            assert torch.equal(torch.get_rng_state(), drawn)
-
-    assert batches(loader, 1) == undisturbed[stop:]
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_a_sampler_without_a_state_is_refused_in_mid_epoch(tmp_path: Path, inside: bool) -> None:
-    """It would draw other samples for the rest; before the first batch, and after the last one, it is fine."""
-    dataset = TensorDataset(torch.arange(24))
-    sampler = torch.utils.data.RandomSampler(dataset, generator=torch.Generator())
-    loader = (
-        StatefulDataLoader(dataset, batch_sampler=torch.utils.data.BatchSampler(sampler, 4, drop_last=False))
-        if inside
-        else StatefulDataLoader(dataset, 4, sampler=sampler)
-    )
-    batches = iter(loader)
-    with CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(sampler=sampler.generator)}) as manager:
-        manager.save(0)
-        next(batches)
-        with pytest.raises(ValueError, match="in the middle of an epoch with the RandomSampler of torch, which has"):
-            manager.save(1)
-        list(batches)
-        manager.save(6)
-
-
-def test_a_loader_that_begins_again_by_itself_is_refused(tmp_path: Path) -> None:
-    """Saved after its last batch it would give the epoch once more."""
-    loader = Loader(IterableWrapper(range(4)))
-    with CheckpointManager(tmp_path, {"loader": loader}) as manager:  # noqa: SIM117
-        with pytest.raises(ValueError, match="must be built with restart_on_stop_iteration=False"):
-            manager.save(1)
-
-
-def test_a_plain_loader_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    """A loader without state cannot go on in mid-epoch."""
-    with CheckpointManager(tmp_path, {"loader": DataLoader(TensorDataset(torch.zeros(3)))}) as manager:  # noqa: SIM117
-        with pytest.raises(UnstorableError, match=r"use torchdata\.stateful_dataloader\.StatefulDataLoader"):
-            manager.save(1)
 
 
 class _Holder:
