@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
+import inspect
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
-import torch
+from torch.utils.data import IterableDataset, Sampler
 
+from resumable_sched.checkpoint.loaders import pass_end
+from resumable_sched.checkpoint.places import (
+    index_sampler_of,
+    is_torchdata,
+    place_in,
+    stateless_dataset,
+    unknown_sampler,
+    wrapped_in,
+)
 from resumable_sched.distributed import RNGState
+from resumable_sched.distributed.rng import Generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,21 +30,43 @@ END: Final = object()
 """What `Batches.take` gives when the epoch is over."""
 
 
-def generators_of(loader: object) -> dict[str, torch.Generator]:
-    """Return the generators of its own that *loader* draws from: its own one, and those of its samplers."""
+def generators_of(loader: object) -> dict[str, Generator]:
+    """Return the generators of its own that *loader* draws from, by name: its own one, and those of its samplers."""
+    owners = _owners(loader)
+    found: dict[str, Generator] = {}
+    # Those that are called `generator` have the names of their owners, as in older checkpoints; the others come after.
+    named = [(owner, _vars(each).get("generator")) for owner, each in owners.items()]
+    named += [(f"{owner}_{name}", value) for owner, each in owners.items() for name, value in _vars(each).items()]
+    for name, value in named:
+        if isinstance(value, Generator) and all(it is not value for it in found.values()):
+            found[name] = value
+    return found
+
+
+def _owners(loader: object) -> dict[str, object]:
+    """Return who may draw, by name: the loader, its samplers, and what samplers these have themselves."""
     batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = {
+    waiting = {
         "loader": loader,
         "sampler": getattr(loader, "sampler", None),
         "batch_sampler": batch_sampler,
         "inner_sampler": getattr(batch_sampler, "sampler", None),
     }
-    found: dict[str, torch.Generator] = {}
-    for name, owner in owners.items():
-        generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator) and all(generator is not other for other in found.values()):
-            found[name] = generator
-    return found
+    owners: dict[str, object] = {}
+    while waiting:
+        name, owner = next(iter(waiting.items()))
+        del waiting[name]
+        if owner is None or any(owner is other for other in owners.values()):
+            continue
+        owners[name] = owner
+        for key, value in _vars(owner).items():
+            if isinstance(value, Sampler) or (owner is loader and is_torchdata(value)):  # what Accelerate has put in
+                waiting.setdefault(f"{name}_{key}", value)
+    return owners
+
+
+def _vars(owner: object) -> dict[str, Any]:
+    return getattr(owner, "__dict__", {})  # no dict: a range, or a class with slots
 
 
 def start_workers(loader: object) -> None:
@@ -56,6 +90,9 @@ class Batches:
     resumed makes one more iterator than one that was not, so that iterator gets the generators as they were when the
     epoch began, and afterwards they are put back to where the checkpoint was.
 
+    Where the state of a loader does not lead back to the same samples, the epoch is begun anew with these generators,
+    and the batches that were taken are skipped.
+
     Args:
         loader: An iterable of batches that can be iterated once per epoch.
 
@@ -63,9 +100,11 @@ class Batches:
         taken: Batches taken since the epoch began; 0 between epochs.
         length: Batches of an epoch; None where the loader does not say.
         stateful: Whether the loader can say where it is, and go on there.
+        counts_batches: Tells a manager that it need not compare loaders with epochs.
     """
 
     per_rank: ClassVar[bool] = True
+    counts_batches: ClassVar[bool] = True
 
     def __init__(self, loader: Iterable[Any]) -> None:
         self._loader = loader
@@ -73,6 +112,8 @@ class Batches:
         self._iterator: Iterator[Any] | None = None
         self._start: dict[str, Any] | None = None
         self._loaded: Mapping[str, Any] | None = None  # a state that the next epoch goes on from
+        self._skips = False
+        self._begun = False  # the epoch that is skipped into
         self._ended = False
         self.taken = 0
         self.length = _length(loader)
@@ -82,33 +123,33 @@ class Batches:
         """Begin *epoch*, or go on with it where a state was loaded; samplers with a `set_epoch` are told which."""
         if self._iterator is not None:  # it was left in the middle, and training goes on in the same process
             return
-        for owner in (
-            self._loader,
-            getattr(self._loader, "sampler", None),
-            getattr(self._loader, "batch_sampler", None),
-        ):
+        for owner in _owners(self._loader).values():
             if callable(set_epoch := getattr(owner, "set_epoch", None)):
                 set_epoch(epoch)
         if self._loaded is not None:
             self._loaded = None
-            self._iterator = self._resumed()
+            self._iterator = self._resumed(epoch)
         if self._iterator is None:
+            _forget_first_iterator(self._loader)
             self._start = self._rng.state_dict()
             self._iterator = iter(self._loader)
 
-    def _resumed(self) -> Iterator[Any] | None:
-        """Return an iterator that goes on in the middle of the epoch; None where a new epoch begins."""
+    def _resumed(self, epoch: int) -> Iterator[Any] | None:
+        """Return an iterator that goes on in the middle of *epoch*; None where a new epoch begins."""
+        if self._skips and epoch > 0:  # then workers that stay were there, and have their seed
+            start_workers(wrapped_in(self._loader))
         now = self._rng.state_dict()
         if self._start is not None:
             self._rng.load_state_dict(self._start)
         iterator: Iterator[Any] | None = None
-        if self.taken and not self._ended:
-            iterator = _begun(iter(self._loader))
-        elif self.stateful:
-            # The state is that of an iterator that has ended. torchdata makes one from it before it makes a new one.
-            self._loader.state_dict()  # type: ignore[attr-defined]
-            _forget_place(getattr(self._loader, "sampler", None))
-            iterator = iter(()) if self._ended else None
+        if self._ended:
+            iterator = iter(())
+        elif self.taken or (self._skips and self._begun):
+            iterator = iter(self._loader)
+            if self._skips:
+                _skip(iterator, self.taken, self._loader)
+        if self.stateful and not self._skips and (iterator is None or self._ended):
+            pass_end(self._loader)
         self._rng.load_state_dict(now)
         return iterator
 
@@ -155,22 +196,45 @@ class Batches:
         self._loaded = None
         if state["loader"] is not None:
             self._loaded = state
-            self._loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
+            self._skips = _must_skip(self._loader, state["loader"])
+            self._begun = not state["loader"].get("_iterator_finished", True)
+            self._loader.load_state_dict({} if self._skips else state["loader"])  # type: ignore[attr-defined]
 
 
-def _begun(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Let torchdata's iterator find its place, and draw for that, now and not when it is asked for a batch."""
-    waiting = getattr(iterator, "_sampler_iter", None)
-    if isinstance(waiting, islice):
-        first = list(islice(waiting, 1))
-        iterator._sampler_iter = chain(first, waiting)  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other name
-    return iterator
+def _forget_first_iterator(loader: object) -> None:
+    """Let a loader that has made an iterator to say where it is, as Accelerate asks it to, make one in each epoch."""
+    inner = wrapped_in(loader)
+    if inner is not loader and getattr(inner, "_initial_iter_for_state_dict", False):
+        inner.load_state_dict({})
 
 
-def _forget_place(sampler: object) -> None:
-    """Let a sampler of torchdata's whose epoch has ended begin at the beginning: it would skip all of the next one."""
-    if getattr(sampler, "next_yielded", None) is not None:
-        sampler.next_yielded = None  # type: ignore[attr-defined]
+def _must_skip(loader: Any, state: Mapping[str, Any]) -> bool:  # noqa: ANN401 - any loader with a state
+    """Return whether the batches that were taken must be skipped here, because *state* does not lead behind them."""
+    if wrapped_in(loader) is None or place_in(loader, state) is None:
+        return False  # a loader of another kind, whose state says all
+    if wrapped_in(loader) is not loader or stateless_dataset(loader, state):
+        return True  # Accelerate's draws when it is asked for its first batch, and is one ahead
+    if unknown_sampler(loader, state) is None:
+        return False
+    # With workers, torchdata skips what the sampler gives without loading it. Before, it asks the sampler for an
+    # iterator more than once, and draws a seed for workers although they stay: the same order only if that matters not.
+    left_to_torchdata = loader.num_workers > 0 and not loader.persistent_workers
+    return not (left_to_torchdata and _draws_when_asked(index_sampler_of(loader)))
+
+
+def _draws_when_asked(sampler: object) -> bool:
+    """Return whether it is sure that *sampler* draws nothing before it is asked for its first sample."""
+    if is_torchdata(sampler) and hasattr(sampler, "batch_size"):  # its iterator makes that of its sampler
+        return _draws_when_asked(getattr(sampler, "sampler", None))
+    return inspect.isgeneratorfunction(getattr(type(sampler), "__iter__", None))
+
+
+def _skip(iterator: Any, taken: int, loader: Any) -> None:  # noqa: ANN401 - any loader with a state
+    """Let *iterator* go behind the batches that were taken; where no worker has to load them, nobody does."""
+    alone = wrapped_in(loader) is loader and loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset)
+    deque(islice(iter(iterator._next_index, END) if alone else iterator, taken), maxlen=0)  # noqa: SLF001
+    if alone:
+        iterator._num_yielded = taken  # noqa: SLF001 - it is in its state
 
 
 def _length(loader: object) -> int | None:
