@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from resumable_sched.checkpoint.places import generators_beside
 from resumable_sched.checkpoint.tree import flatten
 from resumable_sched.distributed.rng import RNGState
 
@@ -44,15 +45,31 @@ def require_generators(state: Mapping[str, Any], *, refuse: bool) -> None:
         return next((name for name, value in state.items() if isinstance(value, kind)), None)
 
     module, optimizer = first(torch.nn.Module), first(torch.optim.Optimizer)
+    text = _unsaved_sampler(state)
     if module is not None and optimizer is not None and first(RNGState) is None:
         text = (
             f'`state` must have an RNGState beside "{module}" and "{optimizer}", but has {list(state)} instead: '
             'after a resume, dropout and shuffling would draw other numbers. Add "rng": RNGState(), or pass '
             "require_rng=False if nothing draws from the global generators."
         )
-        if refuse:
-            raise ValueError(text)
+    if refuse and text:
+        raise ValueError(text)
+    if text:
         warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def _unsaved_sampler(state: Mapping[str, Any]) -> str:
+    """Return a sentence about a generator that shuffles and is saved by nobody; an empty one if there is none."""
+    saved = [it for each in state.values() if isinstance(each, RNGState) for it in each.generators.values()]
+    for name, loader in state.items():
+        for kind, generator in generators_beside(loader):
+            if all(generator is not other for other in saved):
+                return (
+                    f'`state` must have an RNGState with the generator of the {kind} in "{name}", but has none: after '
+                    "each resume it would draw as it did at the first start. Give it a name, as in "
+                    'state["rng"] = RNGState(shuffle=generator), or pass require_rng=False if another object saves it.'
+                )
+    return ""
 
 
 def require_known(names: Iterable[str], state: Mapping[str, Any]) -> list[str]:

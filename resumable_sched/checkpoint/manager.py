@@ -90,8 +90,8 @@ class CheckpointManager:
         asynchronous: Copy the state and write it in the background. Errors are raised at the next call.
         read_only: Never write anything: no claim, no save.
         require_rng: What to do about a *state* with a module and an optimizer but no `RNGState`, with which a run would
-            not go on as it was: True refuses it, None warns. False says that nothing draws from the global generators,
-            or that an object of your own saves them.
+            not go on as it was, or with a sampler whose generator is in none: True refuses it, None warns. False says
+            that nothing draws from the global generators, or that an object of your own saves them.
 
     Raises:
         ValueError: If the URL or the names in *state* are not usable, or an `RNGState` is missing where it is required.

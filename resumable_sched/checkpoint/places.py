@@ -11,16 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler, SequentialSampler
 
 from resumable_sched.distributed.rng import Generator
 
 __all__ = [
     "Place",
+    "generators_beside",
+    "generators_of",
     "holds_nothing",
     "index_sampler_of",
     "is_torchdata",
     "loaded_state",
+    "owners_of",
     "place_in",
     "stateless_dataset",
     "unknown_sampler",
@@ -127,7 +130,7 @@ def unknown_sampler(loader: Any, state: Mapping[str, Any]) -> str | None:  # noq
 
 def _draws(sampler: object) -> bool:
     """Return whether *sampler* keeps a generator: torchdata asks for an iterator twice, which would draw twice."""
-    return any(isinstance(it, Generator) for it in getattr(sampler, "__dict__", {}).values())
+    return any(isinstance(it, Generator) for it in _attributes(sampler).values())
 
 
 def _unknown(sampler: object, *, told_the_epoch: bool) -> str | None:
@@ -145,3 +148,61 @@ def _unknown(sampler: object, *, told_the_epoch: bool) -> str | None:
     )
     made_here = kind is not BatchSampler and is_torchdata(sampler)  # the loader has made it: users do not know of it
     return inside if inside is None or made_here else f"{inside} in the {name}"
+
+
+def generators_of(loader: object) -> dict[str, Generator]:
+    """Return the generators of its own that *loader* draws from, by name: its own one, and those of its samplers."""
+    owners = owners_of(loader)
+    found: dict[str, Generator] = {}
+    # Those that are called `generator` have the names of their owners, as in older checkpoints; the others come after.
+    named = [(owner, _attributes(each).get("generator")) for owner, each in owners.items()]
+    named += [(f"{owner}_{name}", value) for owner, each in owners.items() for name, value in _attributes(each).items()]
+    for name, value in named:
+        if isinstance(value, Generator) and all(it is not value for it in found.values()):
+            found[name] = value
+    return found
+
+
+def generators_beside(loader: Any) -> list[tuple[str, Generator]]:  # noqa: ANN401 - any object of the user's
+    """Return the generators of the samplers of *loader* that its state does not hold, with the classes of these."""
+    if not isinstance(wrapped_in(loader), DataLoader):
+        return []
+    index_sampler = index_sampler_of(loader)
+    asked = (
+        index_sampler.sampler
+        if is_torchdata(index_sampler) and index_sampler is loader.batch_sampler
+        else index_sampler
+    )
+    found = []
+    for owner in owners_of(loader).values():
+        known = any(hasattr(owner, name) for name in ("state_dict", "set_epoch"))
+        if known or owner is loader or (owner is asked and is_torchdata(owner)):
+            continue  # it is torchdata's sampler, whose iterator says where the generator was
+        found += [(type(owner).__name__, it) for it in _attributes(owner).values() if isinstance(it, Generator)]
+    return found
+
+
+def owners_of(loader: object) -> dict[str, object]:
+    """Return who may draw, by name: the loader, its samplers, and what samplers these have themselves."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    waiting = {
+        "loader": loader,
+        "sampler": getattr(loader, "sampler", None),
+        "batch_sampler": batch_sampler,
+        "inner_sampler": getattr(batch_sampler, "sampler", None),
+    }
+    owners: dict[str, object] = {}
+    while waiting:
+        name, owner = next(iter(waiting.items()))
+        del waiting[name]
+        if owner is None or any(owner is other for other in owners.values()):
+            continue
+        owners[name] = owner
+        for key, value in _attributes(owner).items():
+            if isinstance(value, Sampler) or (owner is loader and is_torchdata(value)):  # what Accelerate has put in
+                waiting.setdefault(f"{name}_{key}", value)
+    return owners
+
+
+def _attributes(owner: object) -> dict[str, Any]:
+    return getattr(owner, "__dict__", {})  # no dict: a range, or a class with slots

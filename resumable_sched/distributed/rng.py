@@ -65,6 +65,11 @@ class RNGState:
                 )
         self._generators = generators
 
+    @property
+    def generators(self) -> Mapping[str, Generator]:
+        """Return the further generators, by name."""
+        return dict(self._generators)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every generator; drawing from them afterwards does not change it."""
         own = {name: _state_of(generator) for name, generator in self._generators.items()}

@@ -7,66 +7,28 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
-from torch.utils.data import IterableDataset, Sampler
+from torch.utils.data import IterableDataset
 
 from resumable_sched.checkpoint.loaders import pass_end
 from resumable_sched.checkpoint.places import (
+    generators_of,
     index_sampler_of,
     is_torchdata,
+    owners_of,
     place_in,
     stateless_dataset,
     unknown_sampler,
     wrapped_in,
 )
 from resumable_sched.distributed import RNGState
-from resumable_sched.distributed.rng import Generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["END", "Batches", "generators_of", "start_workers"]
+__all__ = ["END", "Batches", "start_workers"]
 
 END: Final = object()
 """What `Batches.take` gives when the epoch is over."""
-
-
-def generators_of(loader: object) -> dict[str, Generator]:
-    """Return the generators of its own that *loader* draws from, by name: its own one, and those of its samplers."""
-    owners = _owners(loader)
-    found: dict[str, Generator] = {}
-    # Those that are called `generator` have the names of their owners, as in older checkpoints; the others come after.
-    named = [(owner, _vars(each).get("generator")) for owner, each in owners.items()]
-    named += [(f"{owner}_{name}", value) for owner, each in owners.items() for name, value in _vars(each).items()]
-    for name, value in named:
-        if isinstance(value, Generator) and all(it is not value for it in found.values()):
-            found[name] = value
-    return found
-
-
-def _owners(loader: object) -> dict[str, object]:
-    """Return who may draw, by name: the loader, its samplers, and what samplers these have themselves."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    waiting = {
-        "loader": loader,
-        "sampler": getattr(loader, "sampler", None),
-        "batch_sampler": batch_sampler,
-        "inner_sampler": getattr(batch_sampler, "sampler", None),
-    }
-    owners: dict[str, object] = {}
-    while waiting:
-        name, owner = next(iter(waiting.items()))
-        del waiting[name]
-        if owner is None or any(owner is other for other in owners.values()):
-            continue
-        owners[name] = owner
-        for key, value in _vars(owner).items():
-            if isinstance(value, Sampler) or (owner is loader and is_torchdata(value)):  # what Accelerate has put in
-                waiting.setdefault(f"{name}_{key}", value)
-    return owners
-
-
-def _vars(owner: object) -> dict[str, Any]:
-    return getattr(owner, "__dict__", {})  # no dict: a range, or a class with slots
 
 
 def start_workers(loader: object) -> None:
@@ -123,7 +85,7 @@ class Batches:
         """Begin *epoch*, or go on with it where a state was loaded; samplers with a `set_epoch` are told which."""
         if self._iterator is not None:  # it was left in the middle, and training goes on in the same process
             return
-        for owner in _owners(self._loader).values():
+        for owner in owners_of(self._loader).values():
             if callable(set_epoch := getattr(owner, "set_epoch", None)):
                 set_epoch(epoch)
         if self._loaded is not None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from resumable_sched.checkpoint.loaders import check_torchdata
+from resumable_sched.checkpoint.places import generators_of
 from resumable_sched.distributed import RNGState, current_ranks
 from resumable_sched.schedule import SchedulerGroup
 from resumable_sched.schedule.arguments import whole
 from resumable_sched.schedule.config import build_schedulers
 from resumable_sched.schedule.layer import UNITS
 from resumable_sched.schedule.lengths import Lengths
-from resumable_sched.training.batches import Batches, generators_of, start_workers
+from resumable_sched.training.batches import Batches, start_workers
 from resumable_sched.training.group_storage import named_in_checkpoint
 from resumable_sched.training.hooks import CheckpointHook, Hook, PreemptionHook, arranged
 from resumable_sched.training.run import Progress, Run

@@ -274,12 +274,47 @@ def test_what_would_go_on_with_other_samples_is_refused_in_mid_epoch_and_right_b
     assert Training(tmp_path / "broken", build, workers).samples((1, 0), (2, 0)) == undisturbed
 
 
+class Kept:
+    """Save a generator as users do who have no RNGState."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where it is."""
+        return {"state": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on there."""
+        self._generator.set_state(state["state"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_restore_between_epochs_draws_nothing(workers: int, tmp_path: Path) -> None:
+    """A generator that was restored before the loader shuffles the next epoch as it would have."""
+
+    def epochs(count: int, url: Path) -> list[Any]:
+        sampler = Shuffled()
+        loader = _loader(workers=workers, sampler=sampler)
+        state = {"own": Kept(sampler.generator), "loader": loader}
+        with CheckpointManager(url, state, require_rng=False) as manager:
+            manager.restore()
+            found = [[batch.tolist() for (batch,) in loader] for _ in range(count)]
+            manager.save(1, block=True)
+        return found
+
+    broken = [*epochs(1, tmp_path / "broken"), *epochs(2, tmp_path / "broken")]
+
+    assert broken == epochs(3, tmp_path / "whole")
+
+
 def test_a_save_after_the_sampler_has_begun_to_draw_is_one_in_mid_epoch(tmp_path: Path) -> None:
     """The generator is elsewhere then, although no batch was given; before it begins, a save makes no iterator."""
-    loader = _loader(sampler=Shuffled())
-    with CheckpointManager(tmp_path, {"loader": loader}) as manager:
+    sampler = Shuffled()
+    loader = _loader(sampler=sampler)
+    with CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(own=sampler.generator)}) as manager:
         manager.save(0, block=True)
-        drawn = loader.sampler.generator.get_state()
+        drawn = sampler.generator.get_state()
         batches = iter(loader)
         with pytest.raises(ValueError, match="in the middle of an epoch with the Shuffled"):
             manager.save(0)
@@ -287,6 +322,23 @@ def test_a_save_after_the_sampler_has_begun_to_draw_is_one_in_mid_epoch(tmp_path
         manager.save(6, block=True)
 
     assert torch.equal(drawn, seeded().get_state())
+
+
+def test_a_generator_that_shuffles_and_is_not_saved_is_not_silent(tmp_path: Path) -> None:
+    """After each resume the orders of the first epochs would come again; torchdata's sampler saves its own."""
+    sampler = torch.utils.data.RandomSampler(DATASET, generator=seeded())
+    loader = _loader(sampler=sampler)
+    text = r'an RNGState with the generator of the RandomSampler in "loader", but has none'
+
+    with pytest.warns(UserWarning, match=text):
+        CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(other=seeded())}).close()
+    with pytest.raises(ValueError, match=text):
+        CheckpointManager(tmp_path, {"loader": _loader(**_batched(sampler))}, require_rng=True)
+
+    CheckpointManager(tmp_path, {"loader": loader}, require_rng=False).close()
+    CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(shuffle=sampler.generator)}).close()
+    for build in KNOWN.values():
+        CheckpointManager(tmp_path, {"loader": build(0)}).close()
 
 
 def test_an_iterator_that_was_made_before_the_restore_is_refused(tmp_path: Path) -> None:
@@ -312,7 +364,7 @@ def test_a_loader_whose_epoch_had_ended_need_not_be_used(tmp_path: Path) -> None
     for start in range(2):
         train, validation = _loader(), _loader()
         list(validation)
-        group = _counting()
+        group = _counting(epoch_length=6)
         with CheckpointManager(tmp_path, {"train": train, "val": validation, "group": group}) as manager:
             manager.restore()
             for _ in itertools.islice(train, 2):

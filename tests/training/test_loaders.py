@@ -23,8 +23,9 @@ from torch.utils.data import (
 from torchdata.stateful_dataloader import StatefulDataLoader
 from torchdata.stateful_dataloader.sampler import RandomSampler as RandomSamplerOfTorchdata
 
+from resumable_sched.checkpoint.places import generators_of
 from resumable_sched.training import CheckpointHook, Hook
-from resumable_sched.training.batches import Batches, generators_of
+from resumable_sched.training.batches import Batches
 from tests.training.loops import BATCH, SAMPLES, Events, KilledError, Memory, build, dataset, kill_at, trace_into
 
 if TYPE_CHECKING:
