@@ -123,6 +123,8 @@ def _require_known_samples(name: str, loader: Any, state: Mapping[str, Any], pla
         return
     drawing = None if place.ended else unknown_sampler(loader, state)
     if drawing is not None and (place.in_mid_epoch or _is_begun(loader)):
+        if wrapped_in(loader) is not loader:  # even a sampler with a set_epoch: it is told epochs that begin at 0 again
+            drawing += " in a loader that Accelerate has prepared"
         raise ValueError(
             f'state["{name}"] must not be saved in the middle of an epoch with the {drawing}, which has no state '
             "that the loader keeps: the rest of the epoch would have other samples after a resume. Use sampler="

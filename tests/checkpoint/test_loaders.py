@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -195,6 +197,12 @@ DRAWING: dict[str, tuple[Callable[[int], Any], str]] = {
     "torchdata's, in a batch sampler": (
         lambda workers: _loader(workers=workers, **_batched(RandomSampler(DATASET, generator=seeded()))),
         "with the RandomSampler of torchdata in the BatchSampler of torch, which",
+    ),
+    "prepared by Accelerate": (
+        lambda workers: Accelerator(
+            cpu=True, dataloader_config=DataLoaderConfiguration(use_stateful_dataloader=True)
+        ).prepare(DataLoader(DATASET, BATCH, sampler=RandomSampler(DATASET, generator=seeded()), num_workers=workers)),
+        "with the RandomSampler of torchdata in the BatchSampler of torch in a loader that Accelerate has prepared,",
     ),
     "a stream": (lambda workers: _loader(Stream(), workers), "with the iterable Stream, which has no state"),
 }
