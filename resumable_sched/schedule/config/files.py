@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import partial
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resumable_sched.errors import ConfigError
 from resumable_sched.schedule.config.data_files import read_json, read_toml, read_yaml
-from resumable_sched.schedule.config.located import Config, Located
-from resumable_sched.schedule.config.python_files import read_python
+from resumable_sched.schedule.config.located import Config, Located, Unreadable
+from resumable_sched.schedule.config.python_files import BASE, read_python
 
 if TYPE_CHECKING:
     import os
@@ -16,16 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load_config"]
 
-_READERS: Final[Mapping[str, Callable[[str, str], dict[str, Located]]]] = {
-    ".py": read_python,
-    ".toml": read_toml,
-    ".yaml": read_yaml,
-    ".yml": read_yaml,
-    ".json": read_json,
-}
 _SCHEDULERS: Final = ("param_scheduler", "scheduler", "schedulers")
 _OPTIMIZERS: Final = ("optim_wrapper", "optimizer")
-_BASE: Final = "_base_"
 _DELETE: Final = "_delete_"
 
 
@@ -33,16 +27,18 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     """Read schedules from a file: ``.py`` in MMEngine's style, ``.toml``, ``.yaml`` or ``.json``.
 
     The schedules are under ``param_scheduler`` (also ``scheduler`` or ``schedulers``). From ``optim_wrapper`` or
-    ``optimizer`` the numbers are read that a preview starts from; everything else is ignored. A Python file is read
-    as literals and never executed. Files named by ``_base_`` are read first, as in MMEngine: dicts are merged into
-    theirs, ``_delete_=True`` and everything else replaces.
+    ``optimizer`` the numbers are read that a preview starts from, and from ``train_cfg`` how long training is;
+    everything else is ignored. A Python file is read as literals and never executed. Files named by ``_base_``, or
+    imported ``with read_base():``, are read first, as in MMEngine: dicts are merged into those of ``_base_``,
+    ``_delete_=True`` and everything else replaces. None for the schedules is an empty list.
 
     Raises:
         ConfigError: The file cannot be read, or holds no schedules; with file, line and key.
     """
     file = str(path)
     found = _read(FilePath(path), ())
-    keys = [key for key in _SCHEDULERS if key in found and found[key].value is not None]
+    present = [key for key in _SCHEDULERS if key in found]
+    keys = [key for key in present if found[key].value is not None] or present[:1]
     if len(keys) > 1:
         place = found[keys[1]]
         raise ConfigError(
@@ -54,72 +50,151 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     if not keys:
         raise ConfigError(
             "`param_scheduler` (or `scheduler`, `schedulers`) must be assigned at the top level of the file or in a "
-            "file of its `_base_`, but is not there. Imports, also under read_base(), are not followed.",
+            "file of its `_base_`, but is not there. Imports are not followed, but for those under read_base().",
             file=file,
         )
     source = found[keys[0]]
-    return Config(file, keys[0], source.plain(keys[0]), _optimizers(found), source)
+    schedulers = source.plain(keys[0])
+    training = found.get("train_cfg", Located(None, file))
+    lengths = {name: training.find((name,)).value for name in ("max_epochs", "max_iters")}
+    known = {name: length for name, length in lengths.items() if isinstance(length, int) and length > 0}
+    return Config(file, keys[0], [] if schedulers is None else schedulers, _optimizers(found), source, **known)
 
 
 def _read(path: FilePath, outer: tuple[FilePath, ...]) -> dict[str, Located]:
     """Read a file and the files that it is based on, which come first."""
     file = str(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    if path.suffix.lower() not in _READERS:
         kinds = ", ".join(_READERS)
         raise ConfigError(f"A config must be a file of type {kinds}, but ends in {path.suffix!r}.", file=file)
     if path.resolve() in outer:
-        raise ConfigError("A config must not be based on itself, but this one is.", path=_BASE, file=file)
+        raise ConfigError("A config must not be based on itself, but this one is.", path=BASE, file=file)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"The config cannot be read: {reason}.", file=file) from error
+    around = _Around(path, (*outer, path.resolve()))
     try:
-        own = reader(text, file)
+        own = _READERS[path.suffix.lower()](text, file, around)
     except ConfigError:
         raise
     except (ValueError, RecursionError) as error:  # such as a number of thousands of digits
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"The config cannot be read: {reason}.", file=file) from error
-    bases = own.pop(_BASE, None)
+    base = own.pop(BASE, None)
     found: dict[str, Located] = {}
-    for base in [] if bases is None else _base_files(bases, path.parent):
-        for key, value in _read(path.parent / base, (*outer, path.resolve())).items():
-            if key in found and key in (*_SCHEDULERS, *_OPTIMIZERS):
-                raise ConfigError(
-                    f"must be in one of the files in `{_BASE}`, but is in {found[key].file} too.",
-                    path=key,
-                    file=value.file,
-                    line=value.line,
-                )
-            found[key] = value
+    if base is not None:
+        if isinstance(base.value, Unreadable):
+            base.plain(BASE)
+        found.update(base.value)
     for key, value in own.items():
         relevant = key in found and key in (*_SCHEDULERS, *_OPTIMIZERS)
         found[key] = _merged(found[key], value, key) if relevant else _without_delete(value)
     return found
 
 
-def _base_files(bases: Located, folder: FilePath) -> list[str]:
-    """Return the files that are named, by their paths from *folder*."""
-    given = bases.plain(_BASE)
+class _Around(NamedTuple):
+    """Read what a file refers to.
+
+    Attributes:
+        path: The file.
+        outer: It, and the files that are being read because of which it is read.
+    """
+
+    path: FilePath
+    outer: tuple[FilePath, ...]
+
+    def bases(self, named: Located) -> Located:
+        """Return what the files hold that `_base_` names."""
+        found: dict[str, Located] = {}
+        for base in _base_files(named, self.path.parent):
+            for key, value in _read(base, self.outer).items():
+                if key in found and key in (*_SCHEDULERS, *_OPTIMIZERS):
+                    raise ConfigError(
+                        f"must be in one of the files in `{BASE}`, but is in {found[key].file} too.",
+                        path=key,
+                        file=value.file,
+                        line=value.line,
+                    )
+                found[key] = value.copy()
+        return Located(found, named.file, named.line)
+
+    def module(self, name: str) -> dict[str, Located]:
+        """Return what a module holds that is imported ``with read_base():``; it is found, and not imported."""
+        rest = name.lstrip(".")
+        parts = rest.split(".")
+        if rest == name:
+            home = _home(parts.pop(0))
+        else:
+            home = self.path.parent.joinpath(*[".."] * (len(name) - len(rest) - 1))
+        file = None if home is None else home.joinpath(*parts).with_suffix(".py")
+        if file is None or not file.is_file():
+            where = "" if file is None else f": there is no {file}"
+            reason = f"`read_base` must import a config that is there, but `{name}` is not{where}."
+            raise ConfigError(reason, file=str(self.path))
+        return {key: value.copy() for key, value in _read(file, self.outer).items()}
+
+
+def _base_files(named: Located, folder: FilePath) -> list[FilePath]:
+    """Return the files that are named; ``package::folder/file.py`` is one that an installed package brings."""
+    given = named.plain(BASE)
     names: list[str] = [given] if isinstance(given, str) else given
-    reason = ""
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
         reason = f"must be the path of a file, or a list of them, but is {names!r} instead."
-    elif remote := [name for name in names if "::" in name or "://" in name]:
-        reason = f"must be paths of local files, but has {remote[0]!r}. Copy that file, and name the copy."
-    elif missing := [name for name in names if not (folder / name).is_file()]:
-        reason = f"must be paths of files, but there is no {folder / missing[0]}."
+        raise ConfigError(reason, path=BASE, file=named.file, line=named.line)
+    return [_base_file(name, folder, named) for name in names]
+
+
+def _base_file(name: str, folder: FilePath, named: Located) -> FilePath:
+    package, _, inner = name.rpartition("::")
+    home = _home(package) if package else None
+    file = folder / name if home is None else home / ".mim" / "configs" / inner
+    reason = ""
+    if "://" in name:
+        reason = f"must be paths of local files, but has {name!r}. Copy that file, and name the copy."
+    elif package and home is None:
+        reason = f"must be of installed packages, but {package} of {name!r} is not. Install it, or copy that file."
+    elif not file.is_file():
+        reason = f"must be paths of files, but there is no {file}."
     if reason:
-        raise ConfigError(reason, path=_BASE, file=bases.file, line=bases.line)
-    return names
+        raise ConfigError(reason, path=BASE, file=named.file, line=named.line)
+    return file
+
+
+def _home(package: str) -> FilePath | None:
+    """Return the folder of an installed package, without importing it."""
+    try:
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError):
+        found = None
+    return FilePath(found.origin).parent if found is not None and found.origin else None
+
+
+def _python(text: str, file: str, around: _Around) -> dict[str, Located]:
+    return read_python(text, file, around.bases, around.module)
+
+
+def _data(read: Callable[[str, str], dict[str, Located]], text: str, file: str, around: _Around) -> dict[str, Located]:
+    found = read(text, file)
+    return found if BASE not in found else {**found, BASE: around.bases(found[BASE])}
+
+
+_READERS: Final[Mapping[str, Callable[[str, str, _Around], dict[str, Located]]]] = {
+    ".py": _python,
+    ".toml": partial(_data, read_toml),
+    ".yaml": partial(_data, read_yaml),
+    ".yml": partial(_data, read_yaml),
+    ".json": partial(_data, read_json),
+}
 
 
 def _merged(base: Located, own: Located, path: str) -> Located:
     """Merge dicts key by key; everything else, and what says ``_delete_``, replaces."""
     if not isinstance(own.value, dict) or _deletes(own):
         return _without_delete(own)
+    if isinstance(base.value, Unreadable):
+        base.plain(path)
     if not isinstance(base.value, dict):
         raise ConfigError(
             f"is a dict here, which cannot be merged into what {base.file} has. Put {_DELETE}=True into the dict to "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched.errors import ConfigError
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "Located", "Path", "Unreadable", "path_text"]
 
+_MOST_PARTS: Final = 100_000
 Path = tuple["str | int", ...]
 """The keys and indices that lead to a value."""
 
@@ -60,6 +61,25 @@ class Located:
             return self
         return inner.find(path[1:]) if isinstance(inner, Located) else self
 
+    def copy(self) -> Located:
+        """Return a copy in which every list and dict is there once, as MMEngine makes one of what it is based on.
+
+        Raises:
+            ConfigError: It would be enormous: an alias of YAML may stand for the same value many times.
+        """
+        return self._copied([_MOST_PARTS])
+
+    def _copied(self, left: list[int]) -> Located:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ConfigError("The value is too large to be based on.", file=self.file, line=self.line)
+        value = self.value
+        if isinstance(value, dict):
+            value = {key: each._copied(left) for key, each in value.items()}  # noqa: SLF001 - its own kind
+        elif isinstance(value, list):
+            value = [each._copied(left) for each in value]  # noqa: SLF001
+        return Located(value, self.file, self.line)
+
     def plain(self, root: str) -> Any:  # noqa: ANN401 - any JSON
         """Return the value without places.
 
@@ -93,6 +113,8 @@ class Config:
         optimizers: The settings of each optimizer by name that could be read, such as ``{"type": "SGD", "lr": 0.1}``;
             a single one is called "optimizer".
         source: Where each part of `schedulers` stands.
+        max_epochs: Epochs of the training, if the file says so.
+        max_iters: Iterations of the training, if the file says so.
     """
 
     file: str
@@ -100,6 +122,8 @@ class Config:
     schedulers: Mapping[str, Any] | Sequence[Any]
     optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: Located = field(default=Located(None, ""), repr=False)
+    max_epochs: int | None = None
+    max_iters: int | None = None
 
     def error(self, path: Path, reason: str) -> ConfigError:
         """Make an error that points at *path* below :attr:`key`."""

@@ -33,7 +33,15 @@ _CALLED_ELSEWHERE: Final[Mapping[str, str]] = {
     "WSDLRScheduler": "WarmupStableDecayLR",
 }
 """What peers' classes are called here."""
-_PEERS: Final = ("mmengine.optim.scheduler.", "mmengine.optim.", "mmengine.")
+_PEER: Final = "mmengine."
+_SCOPES: Final = frozenset(
+    f"mm{name}"
+    for name in (
+        *("action", "agic", "cls", "cv", "det", "det3d", "edit", "ocr", "pose", "pretrain", "razor", "rotate", "seg"),
+        *("selfsup", "track", "yolo"),
+    )
+)
+"""Registries that build what they do not know by MMEngine's: `mmdet.LinearLR` is its `LinearLR`."""
 _PACKAGE: Final = __name__.partition(".config.")[0] + "."  # what integrations add is made of objects, not of a config
 
 _Scheduler = TypeVar("_Scheduler", bound=ParamScheduler)
@@ -102,6 +110,8 @@ def scheduler_names() -> list[str]:
 def find_scheduler(kind: object) -> type[ParamScheduler]:
     """Find the class that *kind* means: a class, a name, or where to import it from (``"package.module:Class"``).
 
+    MMEngine's classes, by their names, import paths or themselves, mean ours of the same name.
+
     Raises:
         ValueError: There is none, or it is no schedule.
     """
@@ -112,10 +122,9 @@ def find_scheduler(kind: object) -> type[ParamScheduler]:
     for known in (_REGISTERED, _builtin()):
         if kind in known:
             return known[kind]
-    for prefix in _PEERS:
-        short = kind.replace(":", ".").removeprefix(prefix)
-        if short != kind and short in _builtin():
-            return _builtin()[short]
+    scope, _, name = kind.replace(":", ".").rpartition(".")
+    if (scope in _SCOPES or f"{scope}.".startswith(_PEER)) and name in _builtin():
+        return _builtin()[name]
     if ":" in kind or "." in kind:
         return _checked(_imported(kind))
     raise ValueError(
@@ -178,5 +187,7 @@ def _checked(kind: object) -> type[ParamScheduler]:
     if inspect.isclass(kind) and issubclass(kind, ParamScheduler) and not inspect.isabstract(kind):
         return kind
     module, name = getattr(kind, "__module__", "?"), getattr(kind, "__qualname__", repr(kind))
+    if module.startswith(_PEER) and name in _builtin():
+        return _builtin()[name]
     remedy = f" Use the name {name!r}: this package has a schedule like it." if name in _builtin() else ""
     raise ValueError(f"`type` must be a subclass of ParamScheduler, but is {module}.{name} instead.{remedy}")

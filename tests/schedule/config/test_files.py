@@ -147,7 +147,20 @@ def test_two_keys_or_none_are_refused(tmp_path: Path) -> None:
     """It must be clear which schedules are meant."""
     assert "Keep one" in failure(tmp_path, "scheduler = []\nparam_scheduler = []").reason
     assert "is not there" in failure(tmp_path, "model = 1").reason
-    assert "is not there" in failure(tmp_path, "param_scheduler = None").reason
+
+
+def test_no_schedules_are_an_empty_list(tmp_path: Path) -> None:
+    """A config of MMEngine says None where a hook of its own moves the learning rate."""
+    assert load(tmp_path, "param_scheduler = None").schedulers == []
+    assert load(tmp_path, "scheduler = None\nparam_scheduler = [dict(type='X')]").schedulers == [{"type": "X"}]
+    assert build(load(tmp_path, "param_scheduler = None")) == []
+
+
+def test_how_long_training_is_is_read_where_mmengine_has_it(tmp_path: Path) -> None:
+    """`train_cfg` tells a preview; what is no number there tells nothing."""
+    text = "param_scheduler = []\ntrain_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=f())"
+    assert (load(tmp_path, text).max_epochs, load(tmp_path, text).max_iters) == (12, None)
+    assert load(tmp_path, "param_scheduler = []\ntrain_cfg = dict(max_epochs=f())").max_epochs is None
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
@@ -180,11 +193,17 @@ param_scheduler = dict(type='StepLR', step_size=3)
         ("stones + [11]", [8, 11]),
         ("(8, 11)", [8, 11]),
         ("not True", False),
+        ("[epochs] * 2", [12, 12]),
+        ("stones[-1] + nested['a'][0].b", 13),
+        ("int(epochs * 0.3) + round(1.6) + max(stones)", 13),
+        ("len(stones) + min(2, 3) + abs(-1) + float(1)", 5.0),
+        ("'a' + 'b'", "ab"),
     ],
 )
 def test_python_values_may_be_computed_from_numbers_and_names(tmp_path: Path, expression: str, value: object) -> None:
     """What MMEngine's configs do with numbers works."""
-    text = f"epochs: int = 6\nepochs += 6\nstones = [8]\nparam_scheduler = dict(type='X', value={expression})"
+    names = "epochs: int = 6\nepochs += 6\nstones = [8]\nnested = dict(a=[dict(b=5)])\n"
+    text = f"{names}param_scheduler = dict(type='X', value={expression})"
 
     assert load(tmp_path, text).schedulers == {"type": "X", "value": value}
 
@@ -217,7 +236,13 @@ param_scheduler = [dict(type=LinearLR), dict(type=schedule.CosineAnnealingLR, T_
 @pytest.mark.parametrize(
     ("text", "line", "path", "source"),
     [
-        ("param_scheduler = [\n dict(\n type='StepLR',\n step_size=len(x))]", 4, "[0].step_size", "`len(x)`"),
+        ("param_scheduler = [\n dict(\n type='StepLR',\n step_size=f(x))]", 4, "[0].step_size", "`f(x)`"),
+        ("param_scheduler = dict(step_size=len(x))", 1, ".step_size", "`x`"),
+        ("param_scheduler = dict(step_size=x[0])", 1, ".step_size", "`x[0]`"),
+        ("x = f()\nparam_scheduler = dict(step_size=x['a'])", 2, ".step_size", "`f()`"),
+        ("param_scheduler = dict(step_size=[1][5])", 1, ".step_size", "`[1][5]`"),
+        ("param_scheduler = dict(step_size=int([1]))", 1, ".step_size", "`int([1])`"),
+        ("def int(x): pass\nparam_scheduler = dict(step_size=int(1))", 2, ".step_size", "`int(1)`"),
         ("n = f()\nparam_scheduler = dict(type='StepLR',\n step_size=n)", 3, ".step_size", "`f()`"),
         ("param_scheduler = dict(step_size=undefined)", 1, ".step_size", "`undefined`"),
         ("param_scheduler = [x for x in y]", 1, "", "`[x for x in y]`"),
@@ -225,7 +250,7 @@ param_scheduler = [dict(type=LinearLR), dict(type=schedule.CosineAnnealingLR, T_
         ("param_scheduler = dict(step_size=9 ** 9 ** 9)", 1, ".step_size", "too large"),
         ("param_scheduler = dict(step_size='a' * 5)", 1, ".step_size", "`'a' * 5`"),
         ("param_scheduler = dict(step_size=b'5')", 1, ".step_size", "`b'5'`"),
-        ("param_scheduler = [dict()]\nparam_scheduler[0]['end'] = 5", 2, "", "`param_scheduler[0]['end'] = 5`"),
+        ("param_scheduler = [dict()]\nparam_scheduler[i]['end'] = 5", 2, "", "`param_scheduler[i]['end'] = 5`"),
         ("param_scheduler = []\nparam_scheduler.append(1)", 2, "", "param_scheduler.append"),
         ("a = dict()\nparam_scheduler = [a]\na.update(end=5)", 3, "", "a.update"),
         ("param_scheduler = [1]\nlast = param_scheduler.pop()", 2, "", "param_scheduler.pop"),
@@ -270,6 +295,100 @@ def test_a_config_is_based_on_others_as_in_the_peer(tmp_path: Path) -> None:
     assert data.schedulers == {"type": "StepLR", "step_size": 3, "gamma": 0.5}
 
 
+BASE = """\
+max_epochs = 12
+model = Model()
+param_scheduler = [dict(type='LinearLR', end=3), dict(type='MultiStepLR', milestones=[8, 11])]
+"""
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    ("change", "milestones"),
+    [
+        ("_base_.param_scheduler[1].milestones = [28, 34]", [28, 34]),
+        ("_base_.param_scheduler[1]['milestones'][0] = 28", [28, 11]),
+        ("_base_['param_scheduler'][1].milestones[0] += 1", [9, 11]),
+        ("steps = _base_.param_scheduler\nsteps[1].milestones = [_base_.max_epochs]", [12]),
+        ("_base_.model.backbone.depth = 50\ndel _base_.model", [8, 11]),
+        ("_base_.model.update(depth=50)", [8, 11]),
+        ("_base_.pipeline.insert(1, dict())", [8, 11]),
+        ("param_scheduler = [0, dict(milestones=[{{_base_.max_epochs}}])]", [12]),
+    ],
+)
+def test_what_a_config_is_based_on_can_be_changed_by_name(
+    tmp_path: Path, change: str, milestones: list[int], *, listed: bool
+) -> None:
+    """`_base_` stands for what the files hold, in MMEngine's way; only what is touched in another way is doubted."""
+    (tmp_path / "base.py").write_text(BASE)
+    base = "['base.py']" if listed else "'base.py'"
+
+    config = load(tmp_path, f"_base_ = {base}\n{change}")
+
+    assert config.schedulers[1]["milestones"] == milestones  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "_base_.param_scheduler.append(dict())",
+        "_base_.update(param_scheduler=[])",
+        "copy = _base_\ncopy.update(param_scheduler=[])",
+        "for each in _base_.param_scheduler: each.begin = 1",
+        "steps = _base_.param_scheduler\nsteps.pop()",
+        "if x: _base_.param_scheduler = []",
+    ],
+)
+def test_what_is_changed_in_a_way_that_is_not_followed_is_refused(tmp_path: Path, change: str) -> None:
+    """Never the values of the base as if nothing had been changed."""
+    (tmp_path / "base.py").write_text(BASE)
+
+    assert "may be changed by" in failure(tmp_path, f"_base_ = 'base.py'\n{change}").reason
+
+
+def test_what_is_imported_with_read_base_is_read(tmp_path: Path) -> None:
+    """MMEngine's newer style: modules that lie beside the config, by name or all, are found and not imported."""
+    (tmp_path / "schedules").mkdir()
+    (tmp_path / "schedules" / "one.py").write_text("from mmengine.optim import StepLR\n_private = 1\n" + BASE)
+    config = tmp_path / "new" / "config.py"
+    config.parent.mkdir()
+
+    for names in ("*", "param_scheduler", "param_scheduler, max_epochs"):
+        config.write_text(
+            f"from mmengine.config import read_base\nwith read_base():\n    from ..schedules.one import {names}\n"
+            "param_scheduler[1].milestones = [9]"
+        )
+        assert load_config(config).schedulers[1] == {"type": "MultiStepLR", "milestones": [9]}  # type: ignore[index]
+
+    config.write_text("with read_base():\n    from ..schedules.two import param_scheduler")
+    with pytest.raises(ConfigError, match=r"must import a config that is there, but `\.\.schedules\.two` is not"):
+        load_config(config)
+    config.write_text("with read_base():\n    from ..schedules.one import nothing as param_scheduler")
+    with pytest.raises(ConfigError, match="may be changed by"):
+        load_config(config)
+
+
+def test_a_config_of_an_installed_package_can_be_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``package::file`` is found below ``.mim/configs`` of the package, which is not imported."""
+    folder = tmp_path / "site" / "some_zoo" / ".mim" / "configs" / "schedules"
+    folder.mkdir(parents=True)
+    (tmp_path / "site" / "some_zoo" / "__init__.py").write_text("raise SystemExit")
+    (folder / "one.py").write_text(BASE)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+    config = load(tmp_path, "_base_ = 'some_zoo::schedules/one.py'")
+
+    assert config.schedulers[1]["milestones"] == [8, 11]  # type: ignore[index]
+
+
+def test_a_base_that_is_the_same_value_over_and_over_is_refused(tmp_path: Path) -> None:
+    """Copying it would take for ever."""
+    lines = ["a0: &a0 [1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+
+    assert "too large" in failure(tmp_path, "_base_ = 'bomb.yaml'").reason
+
+
 def test_an_error_in_a_base_points_at_the_base(tmp_path: Path) -> None:
     """The line of the file that says it."""
     (tmp_path / "base.py").write_text("\n\nparam_scheduler = dict(type='StepLR',\n step_size='3')")
@@ -284,7 +403,9 @@ def test_an_error_in_a_base_points_at_the_base(tmp_path: Path) -> None:
     [
         ("['config.py']", "based on itself"),
         ("'missing.py'", "must be paths of files, but there is no"),
-        ("'mmdet::_base_/x.py'", "must be paths of local files"),
+        ("'no_such::_base_/x.py'", "must be of installed packages, but no_such of 'no_such::_base_/x.py' is not"),
+        ("'torch::_base_/x.py'", "must be paths of files, but there is no"),
+        ("'https://x/y.py'", "must be paths of local files"),
         ("'x.ini'", "must be a file of type .py"),
         ("5", "must be the path of a file"),
         ("['list.py', 'list.py']", "is in"),

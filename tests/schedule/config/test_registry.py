@@ -52,10 +52,20 @@ def test_every_schedule_of_the_package_is_known_by_its_name() -> None:
     assert all(registry.find_scheduler(name) is getattr(schedule, name) for name in catalogue)
 
 
-@pytest.mark.parametrize("name", ["mmengine.LinearLR", "mmengine.optim.scheduler.LinearLR", "mmengine.optim:LinearLR"])
-def test_the_peers_names_mean_ours(name: str) -> None:
-    """A scope or an import path of MMEngine in a config that moves over finds the class of the same name here."""
-    assert registry.find_scheduler(name) is LinearLR
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "mmengine.LinearLR",
+        "mmengine.optim.scheduler.LinearLR",
+        "mmengine.optim:LinearLR",
+        "mmengine.optim.scheduler.lr_scheduler.LinearLR",
+        "mmdet.LinearLR",
+        type("LinearLR", (), {"__module__": "mmengine.optim.scheduler.lr_scheduler"}),
+    ],
+)
+def test_the_peers_names_mean_ours(kind: object) -> None:
+    """A scope, import path or class of MMEngine in a config that moves over finds the class of the same name here."""
+    assert registry.find_scheduler(kind) is LinearLR
 
 
 def test_a_registered_schedule_is_built_by_name() -> None:
