@@ -56,7 +56,7 @@ def _version(
 def demo(
     *,
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="Where to put everything. [default: a new temporary folder]")
+        Path | None, typer.Option("--dir", help="Where to put everything (a new temporary folder).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -114,7 +114,7 @@ def ls(url: Url, *, option: Option = None, as_json: AsJson = False) -> None:
 def show(
     url: Url,
     iteration: Annotated[
-        int | None, typer.Argument(metavar="ITERATION", help="Which one. [default: the newest complete one]")
+        int | None, typer.Argument(metavar="ITERATION", help="Which one (the newest complete one).")
     ] = None,
     *,
     option: Option = None,
@@ -139,7 +139,7 @@ def show(
 @app.command()
 def verify(
     url: Url,
-    iteration: Annotated[int | None, typer.Argument(metavar="ITERATION", help="Only this one. [default: all]")] = None,
+    iteration: Annotated[int | None, typer.Argument(metavar="ITERATION", help="Only this one (all).")] = None,
     *,
     option: Option = None,
     as_json: AsJson = False,

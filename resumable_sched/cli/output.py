@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,7 +14,7 @@ from resumable_sched.demo import DemoError
 from resumable_sched.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["EXIT_PROBLEM", "EXIT_USAGE", "AsJson", "err", "out", "plain_errors", "print_json"]
 
@@ -34,13 +35,18 @@ def print_json(content: object) -> None:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn what a user can do something about into one line, and an exit code."""
+def plain_errors(options: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn what a user can do something about into one line, and an exit code.
+
+    Args:
+        options: What arguments of functions, which errors name, are called on the command line.
+    """
     try:
         yield
     except (DemoError, CheckpointError) as error:
         err.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_PROBLEM) from None
     except (ValueError, ImportError, OSError) as error:
-        err.print(str(error), highlight=False, markup=False, soft_wrap=True)
+        text = re.sub(r"`(\w+)`", lambda found: (options or {}).get(found[1], found[0]), str(error))
+        err.print(text, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None

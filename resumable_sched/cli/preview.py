@@ -27,6 +27,13 @@ __all__ = ["preview"]
 _PICTURES: Final = (".png", ".svg", ".pdf")
 _HEIGHT: Final = 24
 _DPI: Final = 150
+_OPTIONS: Final = {
+    "epochs": "--epochs",
+    "epoch_length": "--epoch-length",
+    "iterations": "--iterations",
+    "samples_per_iteration": "--samples-per-iteration",
+    "tokens_per_iteration": "--tokens-per-iteration",
+}
 _KNOWN: Final = {"sgd": "SGD", "adamw": "AdamW", "adam": "Adam"}
 
 File = Annotated[
@@ -38,10 +45,12 @@ File = Annotated[
 def preview(
     config: File,
     *,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the training.", show_default=False)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of the training (those of the config, if it says).")
+    ] = None,
     epoch_length: Annotated[int | None, typer.Option(min=1, help="Iterations of an epoch.", show_default=False)] = None,
     iterations: Annotated[
-        int | None, typer.Option(min=1, help="Iterations of the training. [default: epochs * epoch length]")
+        int | None, typer.Option(min=1, help="Iterations of the training (epochs * epoch length).")
     ] = None,
     samples: Annotated[
         int | None,
@@ -53,7 +62,7 @@ def preview(
     ] = None,
     optimizer: Annotated[
         Literal["sgd", "adam", "adamw"] | None,
-        typer.Option(help="Which optimizer. [default: that of the config, else sgd]"),
+        typer.Option(help="Which optimizer (that of the config, else sgd)."),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Its learning rate.", show_default=False)] = None,
     momentum: Annotated[float | None, typer.Option(help="Its momentum, or first beta.", show_default=False)] = None,
@@ -81,7 +90,7 @@ def preview(
 
     The config is read as literals, and never executed. Exit code 1 means that the two configs of --compare differ.
     """
-    with plain_errors():
+    with plain_errors(_OPTIONS):
         for module in modules or ():
             _import(module)
         shared: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["DURATION", "FOREVER", "FUNCTION", "POINTS", "RATE", "by_iteration"]
+
+
+_NOISE: Final = 1e-12
+"""How far a product of two numbers may be from a whole number that it is meant to be."""
 
 
 class _Forever(int):
@@ -57,8 +62,15 @@ def by_iteration(arguments: Mapping[str, Any], kinds: Mapping[str, Any], epoch_l
 
 
 def _multiplied(duration: Any, length: int) -> Any:  # noqa: ANN401 - a number or a share of training
-    """Return iterations for epochs; a share of training is one of iterations as well."""
-    return duration if isinstance(duration, str) else round(duration * length)
+    """Return the whole iterations in *duration* epochs; a share of training is one of iterations as well.
+
+    >>> _multiplied(0.09, 997), _multiplied(0.29, 100)  # 89.73, and 28.999999999999996, which is meant to be 29
+    (89, 29)
+    """
+    if isinstance(duration, str):
+        return duration
+    product, nearest = duration * length, round(duration * length)
+    return nearest if math.isclose(product, nearest, rel_tol=_NOISE) else math.floor(product)
 
 
 def _converted(name: str, value: Any, kind: Any, length: int) -> Any:  # noqa: ANN401 - any field

@@ -124,7 +124,7 @@ def _alone(window: Window) -> Iterator[Finding]:
         else:
             text = f"`end` is not given: it is the end of training, after {_count(length, unit)}."
             yield finding("default", "note", text)
-    elif length is not None and scheduler.end > length:
+    elif length is not None and scheduler.end > length + 1:  # a curve that arrives with the last update is whole
         text = f"its window goes to {unit} {scheduler.end}, but training has {_count(length, unit)}: it is cut short."
         yield finding("cut-short", "warning", text)
     last = _last_tick(scheduler, length)

@@ -27,6 +27,7 @@ from resumable_sched.schedule.phased import (
     HalfLifeParamScheduler,
     InverseSqrtParamScheduler,
     PiecewiseParamScheduler,
+    QuadraticWarmupParamScheduler,
     TriStageParamScheduler,
     WarmupStableDecayParamScheduler,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "PiecewiseLR",
     "PolyLR",
     "PolyRestartLR",
+    "QuadraticWarmupLR",
     "ReduceOnPlateauLR",
     "SequentialLR",
     "StepLR",
@@ -183,6 +185,14 @@ class PolyLR(PolyParamScheduler):
 @dataclass(frozen=True, eq=False)
 class PolyRestartLR(PolyRestartParamScheduler):
     """Schedule the learning rate as `PolyRestartParamScheduler` does."""
+
+    param_name: str = field(default="lr", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class QuadraticWarmupLR(QuadraticWarmupParamScheduler):
+    """Schedule the learning rate as `QuadraticWarmupParamScheduler` does."""
 
     param_name: str = field(default="lr", init=False)
 

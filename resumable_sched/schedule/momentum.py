@@ -27,6 +27,7 @@ from resumable_sched.schedule.phased import (
     HalfLifeParamScheduler,
     InverseSqrtParamScheduler,
     PiecewiseParamScheduler,
+    QuadraticWarmupParamScheduler,
     TriStageParamScheduler,
     WarmupStableDecayParamScheduler,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "PiecewiseMomentum",
     "PolyMomentum",
     "PolyRestartMomentum",
+    "QuadraticWarmupMomentum",
     "ReduceOnPlateauMomentum",
     "SequentialMomentum",
     "StepMomentum",
@@ -183,6 +185,14 @@ class PolyMomentum(PolyParamScheduler):
 @dataclass(frozen=True, eq=False)
 class PolyRestartMomentum(PolyRestartParamScheduler):
     """Schedule the momentum (Adam's is ``betas[0]``) as `PolyRestartParamScheduler` does."""
+
+    param_name: str = field(default="momentum", init=False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class QuadraticWarmupMomentum(QuadraticWarmupParamScheduler):
+    """Schedule the momentum (Adam's is ``betas[0]``) as `QuadraticWarmupParamScheduler` does."""
 
     param_name: str = field(default="momentum", init=False)
 

@@ -1,7 +1,7 @@
 """Write the schedules that go through phases or a table, for any hyper-parameter.
 
-They are those of transformers, timm, fairseq2, Ignite and Composer. Names, order and defaults are those of the peer
-that each class names. *t* is the tick since ``begin``.
+They are those of transformers, timm, fairseq2, Ignite, Composer and MMDetection. Names, order and defaults are those
+of the peer that each class names. *t* is the tick since ``begin``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "HalfLifeParamScheduler",
     "InverseSqrtParamScheduler",
     "PiecewiseParamScheduler",
+    "QuadraticWarmupParamScheduler",
     "TriStageParamScheduler",
     "WarmupStableDecayParamScheduler",
 ]
@@ -273,6 +274,23 @@ class PiecewiseParamScheduler(ParamScheduler):
         """Set the value at *t*, or multiply by it."""
         value = shapes.piecewise(t, self.milestones_values, self.interpolation)
         return Affine(value) if self.relative else Affine(0.0, value)
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticWarmupParamScheduler(ParamScheduler):
+    """Warm up along a parabola: ``base * ((t + 1) / (end - begin)) ** 2``, and `base` from the last tick on.
+
+    As MMDetection's ``QuadraticWarmupLR``, with which its YOLOX begins.
+    """
+
+    @property
+    def multiplicative(self) -> bool:
+        """Tell that the schedule only multiplies."""
+        return True
+
+    def at(self, t: int, base: float) -> Affine:  # noqa: ARG002
+        """Multiply by ``((t + 1) / (end - begin)) ** 2``."""
+        return Affine(shapes.quadratic_rise(t, self.span + 1))
 
 
 @dataclass(frozen=True, eq=False)

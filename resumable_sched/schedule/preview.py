@@ -119,7 +119,7 @@ def preview_config(
 
     Args:
         config: What `build_schedulers` takes.
-        epochs: Epochs of the training.
+        epochs: Epochs of the training; by default what a config file says, as `iterations`.
         epoch_length: Iterations of an epoch.
         iterations: Iterations of the training; ``epochs * epoch_length`` by default.
         samples_per_iteration: Samples of an update, for schedules that count samples.
@@ -136,6 +136,8 @@ def preview_config(
     for name, value in (optimizer or {}).items():
         if isinstance(value, float):
             check_number(name, value)
+    if isinstance(config, Config) and iterations is None and epochs is None:
+        iterations, epochs = config.max_iters, config.max_epochs
     product = None if epochs is None or epoch_length is None else epochs * epoch_length
     if iterations is None:
         iterations = product

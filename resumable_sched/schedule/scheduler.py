@@ -172,7 +172,7 @@ class ParamScheduler(Description):
     ) -> Self:
         """Build a schedule by iterations from arguments by epochs, so that both curves meet at the epoch boundaries.
 
-        Durations are multiplied by *epoch_length*, a fraction of an epoch being rounded to the nearest iteration; a
+        Durations are multiplied by *epoch_length*, and what is left of an iteration is dropped, as in MMEngine; a
         factor for each tick (``ExponentialLR.gamma``) becomes its *epoch_length*-th root.
 
         Args:

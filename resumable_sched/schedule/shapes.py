@@ -28,6 +28,7 @@ __all__ = [
     "piecewise",
     "polynomial_share",
     "polynomial_shares",
+    "quadratic_rise",
     "rise",
     "tanh_share",
     "tri_stage",
@@ -221,6 +222,15 @@ def piecewise(t: float, points: Sequence[tuple[float, float]], interpolation: In
     if interpolation == "cosine":
         share = (1.0 - math.cos(math.pi * share)) / 2.0
     return low + (high - low) * share
+
+
+def quadratic_rise(t: int, ticks: int) -> float:
+    """Rise to 1 over *ticks* ticks along ``((t + 1) / ticks) ** 2``, then stay there.
+
+    >>> [quadratic_rise(t, 4) for t in (0, 1, 3, 9)]
+    [0.0625, 0.25, 1.0, 1.0]
+    """
+    return ((t + 1) / ticks) ** 2 if t < ticks else 1.0
 
 
 def tri_stage(t: int, stages: Sequence[int], start: float, final: float) -> float:

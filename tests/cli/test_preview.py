@@ -52,6 +52,16 @@ def test_without_out_there_is_a_plot_and_what_lint_says(config: Path) -> None:
     assert "is assumed" not in done.output
 
 
+def test_a_config_that_says_how_long_training_is_needs_no_epochs(tmp_path: Path) -> None:
+    """As MMEngine's have it; what the command line says wins."""
+    (tmp_path / "config.py").write_text(GUIDE + "train_cfg = dict(max_epochs=12)\n")
+
+    said, given = (run(tmp_path / "config.py", "--json", "--epoch-length", 10, *more) for more in ((), ("--epochs", 3)))
+
+    assert len(json.loads(said.output)["iterations"]) == 120
+    assert len(json.loads(given.output)["iterations"]) == 30
+
+
 def test_tables_hold_every_value_to_the_last_bit(config: Path, tmp_path: Path) -> None:
     """CSV and JSON are read back as what the library computes; standard output is for one of them only."""
     expected = preview_config(
@@ -132,13 +142,13 @@ def test_a_schedule_of_ones_own_is_found_after_import(tmp_path: Path, monkeypatc
     ("text", "arguments", "message"),
     [
         (GUIDE.replace("begin=0", "begin='0'"), LENGTHS, "config.py:2: param_scheduler[0].begin: `begin` must be"),
-        (GUIDE, ("--epochs", 12), "`iterations`, or `epochs` and `epoch_length`, must be given"),
+        (GUIDE, ("--epochs", 12), "--iterations, or --epochs and --epoch-length, must be given"),
         (GUIDE, (*LENGTHS, "--groups", "1,x"), "`--groups` must be numbers"),
         (GUIDE, (*LENGTHS, "--out", "a.bmp"), "`--out` must end in one of .png"),
         (GUIDE, (*LENGTHS, "--import", "no_such_module"), "No module named"),
         (GUIDE, (*LENGTHS, "--optimizer", "lamb"), "lamb"),
         (GUIDE, (*LENGTHS, "--lr", "nan"), "`lr` must be finite"),
-        (GUIDE, (*LENGTHS, "--iterations", 7), "`iterations` must be 12 epochs of 100"),
+        (GUIDE, (*LENGTHS, "--iterations", 7), "--iterations must be 12 epochs of 100"),
         (
             "optimizer = dict(type='AdamW', betas=5)\nscheduler = dict(type='StepLR', step_size=1)",
             LENGTHS,

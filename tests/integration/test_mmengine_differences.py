@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import random
 import warnings
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -97,12 +100,21 @@ def test_a_rate_by_epoch_is_applied_at_each_iteration_in_the_peer() -> None:
     assert lr(theirs) == pytest.approx(0.5**10)
 
 
-def test_a_fraction_of_an_epoch_is_truncated_in_the_peer() -> None:
-    """Ours rounds to the nearest iteration."""
-    config: dict[str, Any] = {"step_size": 1, "begin": 0.29, "epoch_length": 100}
+def test_a_fraction_of_an_epoch_is_truncated_exactly() -> None:
+    """As in the peer, but for those that float arithmetic makes one iteration too short there."""
+    r = random.Random("fractions")  # noqa: S311 - no secret
+    too_short = 0
+    for _ in range(300):
+        epochs, length = r.randrange(1, 400) / 100, r.choice([10, 100, 997, r.randrange(1, 5000)])
+        config: dict[str, Any] = {"step_size": 1, "begin": epochs, "end": epochs + 9, "epoch_length": length}
+        ours = schedule.StepLR.build_iter_from_epoch(sgd(), **config).begin
+        theirs = peer.StepLR.build_iter_from_epoch(sgd(), **config).begin
 
-    assert schedule.StepLR.build_iter_from_epoch(sgd(), **config).begin == 29
-    assert peer.StepLR.build_iter_from_epoch(sgd(), **config).begin == 28
+        assert ours == math.floor(Fraction(str(epochs)) * length)
+        too_short += theirs == ours - 1
+        assert theirs in (ours, ours - 1)
+
+    assert too_short > 0
 
 
 def test_a_state_overwrites_the_configuration_in_the_peer() -> None:

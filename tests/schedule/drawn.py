@@ -36,6 +36,7 @@ FAMILIES = (
     "Multiplicative",
     "Piecewise",
     "PolyRestart",
+    "QuadraticWarmup",
     "Sequential",
     "Tanh",
     "TriStage",
@@ -166,7 +167,7 @@ def _write(schedulers: Sequence[ParamScheduler], place: float | None) -> None:
 
 
 @st.composite
-def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: C901, PLR0911 - a case for each family
+def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: C901, PLR0911, PLR0912 - a case for each family
     """Draw the arguments of a family that MMEngine does not have."""
     values = st.sampled_from([0.3, [0.3, 0.3], [0.1, 0.6]])
     function = st.sampled_from([ripple, shrink, [ripple, shrink], "tests.schedule.drawn:shrink"])
@@ -215,6 +216,8 @@ def beyond(draw: st.DrawFn, family: str) -> dict[str, Any]:  # noqa: C901, PLR09
             }
         case "PolyRestart":
             return {"t_initial": draw(TICKS), "cycle_mul": growth, "power": 2.0, **lowest, **cycles}
+        case "QuadraticWarmup":
+            return {}
         case "Tanh":
             return {"t_initial": draw(TICKS), "cycle_mul": growth, **lowest, **cycles}
         case "TriStage":

@@ -27,6 +27,7 @@ from resumable_sched.schedule import (
     MultiplicativeLR,
     PiecewiseLR,
     PiecewiseParamScheduler,
+    QuadraticWarmupLR,
     SchedulerGroup,
     TanhLR,
     TriStageLR,
@@ -205,6 +206,21 @@ def test_each_group_can_have_its_own_stages() -> None:
     scheduler = TriStageLR(optimizer(), 4, (0.5, 0.0, 0.5), start_lr_scale=[0.5, 0.0], final_lr_scale=[0.25, 1.0])
 
     assert run(scheduler, 5) == [[0.5, 0.0], [0.75, 0.5], [1.0, 1.0], [0.5, 1.0], [0.25, 1.0]]
+
+
+@pytest.mark.parametrize("warm_up", [1, 2, 7])
+def test_a_quadratic_warm_up_has_the_values_of_mmdetections_recurrence(warm_up: int) -> None:
+    """It begins at ``1 / n ** 2`` of the base and adds ``(2 * t + 1) / n ** 2`` of it at each tick of the window."""
+    owner = optimizer(1)
+    begin = 3
+    schedules = [QuadraticWarmupLR(owner, begin=begin, end=begin + warm_up, by_epoch=False)]
+    trace = SchedulerGroup(owner, schedules).trace(20)
+    expected = [1.0] * begin
+    for t in range(warm_up):
+        expected.append((expected[-1] if t else 0.0) + (2 * t + 1) / warm_up**2)
+    expected += expected[-1:] * (20 - len(expected))
+
+    assert trace.values["lr"][0] == pytest.approx(expected, rel=1e-14)
 
 
 # ---------------------------------------------------------------------------------------- epochs to iterations

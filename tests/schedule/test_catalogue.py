@@ -29,6 +29,7 @@ FAMILIES = (
     "Piecewise",
     "Poly",
     "PolyRestart",
+    "QuadraticWarmup",
     "ReduceOnPlateau",
     "Sequential",
     "Step",

@@ -43,8 +43,8 @@ def found(config: Any, **lengths: Any) -> list[tuple[str, str]]:
         ({"type": "CosineAnnealingLR", "T_max": 15}, [("misses-floor", "warning")]),
         ({"type": "CosineAnnealingLR", "T_max": 5}, [("rises-again", "warning")]),
         ({"type": "CosineAnnealingLR"}, [("misses-floor", "note")]),
-        ({"type": "LinearLR", "end": 13}, [("cut-short", "warning")]),
-        ({"type": "LinearLR", "end": 12}, []),
+        ({"type": "LinearLR", "end": 14}, [("cut-short", "warning")]),
+        ({"type": "LinearLR", "end": 13}, []),
         ({"type": "LinearLR", "begin": 12, "end": 13}, [("never-opens", "warning")]),
         ({"type": "OneCycleLR", "eta_max": 1.0, "total_steps": 1300, "by_epoch": False}, [("cut-short", "warning")]),
         ({"type": "OneCycleLR", "eta_max": 1.0, "total_steps": 1200, "by_epoch": False}, []),
@@ -213,9 +213,9 @@ def test_an_optimizer_that_is_updated_less_often_has_a_shorter_training() -> Non
     """What its schedules count is its own updates."""
     schedulers = {"slow": build_schedulers(sgd(), {"type": "StepLR", "step_size": 5, "end": 50, "by_epoch": False})}
 
-    assert [it.level for it in lint(schedulers, max_iters=100, sizes=Sizes(cadence={"slow": 2}))] == []
-    (finding,) = lint(schedulers, max_iters=99, sizes=Sizes(cadence={"slow": 2}))
-    assert "but training has 49 iterations" in finding.message
+    assert [it.level for it in lint(schedulers, max_iters=98, sizes=Sizes(cadence={"slow": 2}))] == []
+    (finding,) = lint(schedulers, max_iters=97, sizes=Sizes(cadence={"slow": 2}))
+    assert "but training has 48 iterations" in finding.message
 
 
 def test_lengths_that_are_said_later_are_looked_at(caplog: pytest.LogCaptureFixture) -> None:

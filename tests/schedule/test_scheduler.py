@@ -260,7 +260,7 @@ def test_a_guessed_position_is_refused_where_the_value_depends_on_the_path() -> 
 
 
 def test_epochs_become_iterations() -> None:
-    """Durations are multiplied, fractions rounded to the nearest iteration, rates rooted."""
+    """Durations are multiplied, what is left of an iteration is dropped, rates are rooted."""
     optimizer = sgd()
 
     converted = MultiStepLR.build_iter_from_epoch(optimizer, [8, 11], 0.5, begin=0.29, epoch_length=100)
