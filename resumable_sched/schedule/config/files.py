@@ -20,6 +20,7 @@ __all__ = ["load_config"]
 
 _SCHEDULERS: Final = ("param_scheduler", "scheduler", "schedulers")
 _OPTIMIZERS: Final = ("optim_wrapper", "optimizer")
+_TRAINING: Final = "train_cfg"
 _DELETE: Final = "_delete_"
 
 
@@ -55,7 +56,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
         )
     source = found[keys[0]]
     schedulers = source.plain(keys[0])
-    training = found.get("train_cfg", Located(None, file))
+    training = found.get(_TRAINING, Located(None, file))
     lengths = {name: training.find((name,)).value for name in ("max_epochs", "max_iters")}
     known = {name: length for name, length in lengths.items() if isinstance(length, int) and length > 0}
     return Config(file, keys[0], [] if schedulers is None else schedulers, _optimizers(found), source, **known)
@@ -89,8 +90,7 @@ def _read(path: FilePath, outer: tuple[FilePath, ...]) -> dict[str, Located]:
             base.plain(BASE)
         found.update(base.value)
     for key, value in own.items():
-        relevant = key in found and key in (*_SCHEDULERS, *_OPTIMIZERS)
-        found[key] = _merged(found[key], value, key) if relevant else _without_delete(value)
+        found[key] = _merged_key(found[key], value, key) if key in found else _without_delete(value)
     return found
 
 
@@ -187,6 +187,18 @@ _READERS: Final[Mapping[str, Callable[[str, str, _Around], dict[str, Located]]]]
     ".yml": partial(_data, read_yaml),
     ".json": partial(_data, read_json),
 }
+
+
+def _merged_key(base: Located, own: Located, key: str) -> Located:
+    """Merge what a file says of *key* into what its bases say; what only a preview looks at is never an error."""
+    if key not in (*_SCHEDULERS, *_OPTIMIZERS, _TRAINING):
+        return _without_delete(own)
+    try:
+        return _merged(base, own, key)
+    except ConfigError:
+        if key in _SCHEDULERS:
+            raise
+        return _without_delete(own)
 
 
 def _merged(base: Located, own: Located, path: str) -> Located:

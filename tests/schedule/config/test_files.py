@@ -161,6 +161,11 @@ def test_how_long_training_is_is_read_where_mmengine_has_it(tmp_path: Path) -> N
     text = "param_scheduler = []\ntrain_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=f())"
     assert (load(tmp_path, text).max_epochs, load(tmp_path, text).max_iters) == (12, None)
     assert load(tmp_path, "param_scheduler = []\ntrain_cfg = dict(max_epochs=f())").max_epochs is None
+    (tmp_path / "base.py").write_text(text + "\noptim_wrapper = make()")
+    based = load(
+        tmp_path, "_base_ = 'base.py'\ntrain_cfg = dict(val_interval=5)\noptim_wrapper = dict(type='SGD', lr=0.3)"
+    )
+    assert (based.max_epochs, based.optimizers) == (12, {"optimizer": {"type": "SGD", "lr": 0.3}})
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
