@@ -12,7 +12,7 @@
 from resumable_sched import errors, testing
 from resumable_sched._version import __version__
 from resumable_sched.checkpoint import Checkpoint, CheckpointManager, Retention, load
-from resumable_sched.distributed import RNGState
+from resumable_sched.distributed import RNGState, SeededDataset
 from resumable_sched.plot import plot_trace
 from resumable_sched.schedule import (
     ConstantLR,
@@ -156,6 +156,7 @@ __all__ = [
     "Retention",
     "Runner",
     "SchedulerGroup",
+    "SeededDataset",
     "SequentialLR",
     "SequentialMomentum",
     "SequentialParamScheduler",

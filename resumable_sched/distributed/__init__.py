@@ -11,6 +11,7 @@ from resumable_sched.distributed.ranks import (
     shared_ranks,
 )
 from resumable_sched.distributed.rng import RNGState, seed_all
+from resumable_sched.distributed.samples import SeededDataset
 
 __all__ = [
     "EXIT_PREEMPTED",
@@ -19,6 +20,7 @@ __all__ = [
     "ProcessGroupRanks",
     "RNGState",
     "Ranks",
+    "SeededDataset",
     "SingleProcess",
     "current_ranks",
     "mean_over_ranks",
