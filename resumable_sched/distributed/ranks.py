@@ -131,7 +131,7 @@ class ProcessGroupRanks:
     """
 
     def __init__(self, process_group: dist.ProcessGroup | None = None, *, forks: bool = True) -> None:
-        members = dist.get_process_group_ranks(process_group)
+        members = dist.get_process_group_ranks(_world_or(process_group))
         # Local synchronization: ranks outside the group need not take part in making ours.
         self._group = dist.new_group(members, backend="gloo", use_local_synchronization=process_group is not None)
         self._parent = process_group
@@ -296,11 +296,17 @@ def shared_ranks(process_group: dist.ProcessGroup | None = None) -> Ranks:
     """
     if _is_alone(process_group):
         return SingleProcess()
-    parent = dist.group.WORLD if process_group is None else process_group
-    assert parent is not None
+    parent = _world_or(process_group)
     if parent not in _shared:
         _shared[parent] = ProcessGroupRanks(process_group, forks=False)
     return _shared[parent]
+
+
+def _world_or(process_group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    """Return the group that is meant; torch takes None for the default one everywhere only since 2.7."""
+    meant = dist.group.WORLD if process_group is None else process_group
+    assert meant is not None
+    return meant
 
 
 _shared: weakref.WeakKeyDictionary[dist.ProcessGroup, ProcessGroupRanks] = weakref.WeakKeyDictionary()
