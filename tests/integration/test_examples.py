@@ -45,7 +45,9 @@ def start_and_signal(
     try:
         output = ""
         while output.count(f"\n{after}") + output.startswith(after) < lines:
-            output += process.stdout.readline()
+            line = process.stdout.readline()
+            assert line, f"it ended too early: {output}{process.communicate()[1]}"
+            output += line
         for number in numbers:
             process.send_signal(number)
         rest, _ = process.communicate(timeout=60)
