@@ -167,6 +167,8 @@ class _Plan(NamedTuple):
 
 def _entries(config: Any, names: list[str] | None, source: Config | None) -> Iterator[_Entry]:  # noqa: ANN401
     """Return each schedule of *config* with the optimizer that it is for, in order."""
+    if hasattr(config, DEFAULT_KEY) or (isinstance(config, Mapping) and DEFAULT_KEY in config):
+        raise _error(source, (), f"must be what a config has under `{DEFAULT_KEY}`, but is the whole config instead.")
     if isinstance(config, Mapping) and "type" not in config and names is not None:
         for unknown in [each for each in config if each not in names]:
             reason = f"must be the name of an optimizer ({', '.join(names)}), but is {unknown!r} instead."

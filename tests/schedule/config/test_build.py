@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +41,14 @@ def values(schedulers: list[ParamScheduler], ticks: int) -> list[float]:
         for each in schedulers:
             each.step()
     return seen
+
+
+def test_a_whole_config_is_not_its_schedules() -> None:
+    """Whoever gives what MMEngine's `Config.fromfile` returns is told which part is meant."""
+    schedules = [{"type": "StepLR", "step_size": 3}]
+    for whole in ({"param_scheduler": schedules, "model": {}}, SimpleNamespace(param_scheduler=schedules)):
+        with pytest.raises(ConfigError, match="must be what a config has under `param_scheduler`, but is the whole"):
+            build_schedulers(sgd(), whole)
 
 
 def test_a_list_becomes_the_schedules_that_python_would_build() -> None:
