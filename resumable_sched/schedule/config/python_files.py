@@ -24,7 +24,7 @@ def read_python(
     text: str,
     file: str,
     read_bases: Callable[[Located], Located] | None = None,
-    read_module: Callable[[str], Mapping[str, Located] | None] | None = None,
+    read_module: Callable[[str], Mapping[str, Located]] | None = None,
 ) -> dict[str, Located]:
     """Return what each name of a module is assigned last, `Unreadable` where that is not known.
 
@@ -33,7 +33,7 @@ def read_python(
         file: Its file, for places.
         read_bases: Gives what the files hold that ``_base_`` names: what that name stands for from there on, as in
             MMEngine, so that the module may look there and change it.
-        read_module: Gives what the module holds that is imported ``with read_base():``, or None if it is not there.
+        read_module: Gives what the module holds that is imported ``with read_base():``.
 
     Raises:
         ConfigError: *text* is not Python, or a base cannot be read.
@@ -61,7 +61,7 @@ class _Module:
         self,
         file: str,
         read_bases: Callable[[Located], Located] | None,
-        read_module: Callable[[str], Mapping[str, Located] | None] | None,
+        read_module: Callable[[str], Mapping[str, Located]] | None,
     ) -> None:
         self.file = file
         self.names: dict[str, Located] = {}
