@@ -82,10 +82,10 @@ class Batches:
         self.stateful = all(callable(getattr(loader, name, None)) for name in ("state_dict", "load_state_dict"))
 
     def begin(self, epoch: int) -> None:
-        """Begin *epoch*, or go on with it where a state was loaded; samplers with a `set_epoch` are told which."""
+        """Begin *epoch*, or go on with it where a state was loaded; who has a `set_epoch` is told which it is."""
         if self._iterator is not None:  # it was left in the middle, and training goes on in the same process
             return
-        for owner in owners_of(self._loader).values():
+        for owner in (*owners_of(self._loader).values(), getattr(self._loader, "dataset", None)):
             if callable(set_epoch := getattr(owner, "set_epoch", None)):
                 set_epoch(epoch)
         if self._loaded is not None:

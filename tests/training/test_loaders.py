@@ -13,6 +13,7 @@ from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    Dataset,
     DistributedSampler,
     IterableDataset,
     RandomSampler,
@@ -23,6 +24,7 @@ from torch.utils.data import (
 from torchdata.stateful_dataloader import StatefulDataLoader
 from torchdata.stateful_dataloader.sampler import RandomSampler as RandomSamplerOfTorchdata
 
+from resumable_sched import SeededDataset
 from resumable_sched.checkpoint.places import generators_of
 from resumable_sched.training import CheckpointHook, Hook
 from resumable_sched.training.batches import Batches
@@ -124,6 +126,18 @@ class Stream(IterableDataset[list[torch.Tensor]]):
             yield [tensor[index] for tensor in dataset().tensors]
 
 
+class Noisy(Dataset[list[torch.Tensor]]):
+    """Draw from torch's, numpy's and python's generators for each sample."""
+
+    def __getitem__(self, index: int) -> list[torch.Tensor]:
+        noise = random.gauss(0.0, 1.0) + np.random.rand()  # noqa: NPY002 - as transforms do
+        inputs, targets = dataset()[index]
+        return [inputs + 0.1 * torch.randn(3) + noise, targets]
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+
 def _prepared(loader: Any) -> Any:
     configuration = DataLoaderConfiguration(use_stateful_dataloader=True)
     return Accelerator(cpu=True, dataloader_config=configuration).prepare(loader)
@@ -156,6 +170,16 @@ LOADERS: dict[str, Callable[[int], Any]] = {
     "a stream": lambda workers: StatefulDataLoader(Stream(), BATCH, num_workers=workers),
     "workers that stay": lambda workers: StatefulDataLoader(
         dataset(), BATCH, sampler=RandomSampler(dataset()), num_workers=workers, persistent_workers=workers > 0
+    ),
+    "augmented": lambda workers: StatefulDataLoader(
+        SeededDataset(Noisy()), BATCH, sampler=RandomSampler(dataset()), num_workers=workers
+    ),
+    "augmented by workers that stay": lambda workers: StatefulDataLoader(
+        SeededDataset(Noisy()),
+        BATCH,
+        sampler=RandomSampler(dataset()),
+        num_workers=workers,
+        persistent_workers=workers > 0,
     ),
     "of Accelerate": lambda workers: _prepared(DataLoader(dataset(), BATCH, shuffle=True, num_workers=workers)),
     "of Accelerate, torchdata's": lambda workers: _prepared(
