@@ -88,6 +88,66 @@ def statement(r: random.Random) -> str:
     )
 
 
+TRICKS = [
+    "class A:\n    param_scheduler[0]['end'] = 7",
+    "class A:\n    x = param_scheduler.pop()",
+    "class A:\n    global param_scheduler\n    param_scheduler = []",
+    "def f(x=param_scheduler.pop()): pass",
+    "def deco(f):\n    param_scheduler.pop()\n    return f\n@deco\ndef g(): pass",
+    "class A:\n    _base_.param_scheduler[0].end = 9",
+    "def f():\n    global lr\n    lr = 5\nf()\nparam_scheduler = [lr]",
+    "def f(): param_scheduler.pop()\nf()",
+    "def f(): param_scheduler.pop()\nx = [1]\nx[f() and 0] = 3",
+    "g = lambda: param_scheduler.pop()\nx = g()",
+    "def f(): h()\ndef h(): param_scheduler.pop()\nf()",
+    "if lr:\n    def f(): param_scheduler.pop()\nf()",
+    "x = param_scheduler[:]\nx[0]['end'] = 6",
+    "x = param_scheduler or 0\nx[0]['end'] = 44",
+    "x = param_scheduler if 1 else 0\nx.pop()",
+    "x = [y for y in param_scheduler]\nx[0]['end'] = 33",
+    "x = [dict(a=param_scheduler[:])]\nx[0]['a'][0]['end'] = 33",
+    "p = param_scheduler.pop\np()",
+    "p = lambda: param_scheduler\ny = p()\ny.pop()",
+    "class A: x = param_scheduler\nA.x.pop()",
+    "def f(x=param_scheduler): x.pop()\nf()",
+    "exec('param_scheduler = []')",
+    "globals()['param_scheduler'] = []",
+    "locals().update(param_scheduler=[])",
+    "globals()['int'] = round\nparam_scheduler = [int(5.7)]",
+    "def f(): exec('param_scheduler = []', globals())\nf()",
+    "x = [1]\nx[param_scheduler.pop() and 0] = 3",
+    "x: param_scheduler.pop() = 3",
+    "match dict(a=1):\n    case {**param_scheduler}: pass",
+    "param_scheduler = [dict(end='{{fileBasename}}')]",
+    "param_scheduler = [len({1: 2, '1': 3})]",
+    "param_scheduler = [_base_.deep, len(_base_.deep)]",
+    "param_scheduler = [{{_base_.deep}}]",
+    "deep = dict(r=3)\nparam_scheduler = [_base_.deep]",
+    "param_scheduler = [_base_.odd.merge]",
+    "x = dict(a=1)\nx |= param_scheduler[0]\nx['k'] = 5",
+]
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+@pytest.mark.parametrize("own", [True, False])
+def test_no_way_around_the_reader_gives_another_value(tmp_path: Path, trick: str, *, own: bool) -> None:
+    """Classes, functions, aliases through what is not read, exec: refused, where not read as MMEngine does."""
+    (tmp_path / "first.py").write_text(f"deep = dict(q=1)\nodd = dict(merge=2)\n{BASE}")
+    (tmp_path / "second.py").write_text("_base_ = 'first.py'\ndeep = dict(z=2)\n")
+    (tmp_path / "config.py").write_text(
+        f"_base_ = 'second.py'\nlr = 3\n{'param_scheduler = [dict(end=5), dict(end=10)]' if own else ''}\n{trick}\n"
+    )
+    try:
+        theirs = plain(Config.fromfile(str(tmp_path / "config.py"), import_custom_modules=False)["param_scheduler"])
+    except Exception:  # noqa: BLE001 - then it has no values
+        return
+    try:
+        ours = load_config(tmp_path / "config.py").schedulers
+    except ConfigError:
+        return
+    assert ours == theirs
+
+
 def plain(found: Any) -> Any:
     """Write tuples as lists and MMEngine's dicts as dicts."""
     if isinstance(found, list | tuple):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from resumable_sched.errors import ConfigError
 from resumable_sched.schedule.config.data_files import read_json, read_toml, read_yaml
 from resumable_sched.schedule.config.located import Config, Located, Unreadable
-from resumable_sched.schedule.config.python_files import BASE, read_python
+from resumable_sched.schedule.config.python_files import read_python
+from resumable_sched.schedule.config.python_values import BASE
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +38,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
         ConfigError: The file cannot be read, or holds no schedules; with file, line and key.
     """
     file = str(path)
-    found = _read(FilePath(path), ())
+    found = _read(FilePath(path), (), {})
     present = [key for key in _SCHEDULERS if key in found]
     keys = [key for key in present if found[key].value is not None] or present[:1]
     if len(keys) > 1:
@@ -62,20 +63,23 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     return Config(file, keys[0], [] if schedulers is None else schedulers, _optimizers(found), source, **known)
 
 
-def _read(path: FilePath, outer: tuple[FilePath, ...]) -> dict[str, Located]:
-    """Read a file and the files that it is based on, which come first."""
+def _read(path: FilePath, outer: tuple[FilePath, ...], files: dict[FilePath, dict[str, Located]]) -> dict[str, Located]:
+    """Read a file and the files that it is based on, which come first; each once, into *files*."""
     file = str(path)
     if path.suffix.lower() not in _READERS:
         kinds = ", ".join(_READERS)
         raise ConfigError(f"A config must be a file of type {kinds}, but ends in {path.suffix!r}.", file=file)
-    if path.resolve() in outer:
+    place = path.resolve()
+    if place in outer:
         raise ConfigError("A config must not be based on itself, but this one is.", path=BASE, file=file)
+    if place in files:
+        return files[place]
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"The config cannot be read: {reason}.", file=file) from error
-    around = _Around(path, (*outer, path.resolve()))
+    around = _Around(path, (*outer, place), files)
     try:
         own = _READERS[path.suffix.lower()](text, file, around)
     except ConfigError:
@@ -91,6 +95,7 @@ def _read(path: FilePath, outer: tuple[FilePath, ...]) -> dict[str, Located]:
         found.update(base.value)
     for key, value in own.items():
         found[key] = _merged_key(found[key], value, key) if key in found else _without_delete(value)
+    files[place] = found
     return found
 
 
@@ -100,16 +105,18 @@ class _Around(NamedTuple):
     Attributes:
         path: The file.
         outer: It, and the files that are being read because of which it is read.
+        files: The files that were read.
     """
 
     path: FilePath
     outer: tuple[FilePath, ...]
+    files: dict[FilePath, dict[str, Located]]
 
     def bases(self, named: Located) -> Located:
         """Return what the files hold that `_base_` names."""
         found: dict[str, Located] = {}
         for base in _base_files(named, self.path.parent):
-            for key, value in _read(base, self.outer).items():
+            for key, value in _read(base, self.outer, self.files).items():
                 if key in found and key in (*_SCHEDULERS, *_OPTIMIZERS):
                     raise ConfigError(
                         f"must be in one of the files in `{BASE}`, but is in {found[key].file} too.",
@@ -129,11 +136,11 @@ class _Around(NamedTuple):
         else:
             home = self.path.parent.joinpath(*[".."] * (len(name) - len(rest) - 1))
         file = None if home is None else home.joinpath(*parts).with_suffix(".py")
-        if file is None or not file.is_file():
+        if file is None or not _is_file(file):
             where = "" if file is None else f": there is no {file}"
             reason = f"`read_base` must import a config that is there, but `{name}` is not{where}."
             raise ConfigError(reason, file=str(self.path))
-        return {key: value.copy() for key, value in _read(file, self.outer).items()}
+        return {key: value.copy() for key, value in _read(file, self.outer, self.files).items()}
 
 
 def _base_files(named: Located, folder: FilePath) -> list[FilePath]:
@@ -155,11 +162,18 @@ def _base_file(name: str, folder: FilePath, named: Located) -> FilePath:
         reason = f"must be paths of local files, but has {name!r}. Copy that file, and name the copy."
     elif package and home is None:
         reason = f"must be of installed packages, but {package} of {name!r} is not. Install it, or copy that file."
-    elif not file.is_file():
+    elif not _is_file(file):
         reason = f"must be paths of files, but there is no {file}."
     if reason:
         raise ConfigError(reason, path=BASE, file=named.file, line=named.line)
     return file
+
+
+def _is_file(path: FilePath) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long
+        return False
 
 
 def _home(package: str) -> FilePath | None:
@@ -190,15 +204,15 @@ _READERS: Final[Mapping[str, Callable[[str, str, _Around], dict[str, Located]]]]
 
 
 def _merged_key(base: Located, own: Located, key: str) -> Located:
-    """Merge what a file says of *key* into what its bases say; what only a preview looks at is never an error."""
-    if key not in (*_SCHEDULERS, *_OPTIMIZERS, _TRAINING):
-        return _without_delete(own)
+    """Merge what a file says of *key* into what its bases say; only what schedules need is ever an error."""
     try:
         return _merged(base, own, key)
-    except ConfigError:
+    except ConfigError as error:
         if key in _SCHEDULERS:
             raise
-        return _without_delete(own)
+        if key in (*_OPTIMIZERS, _TRAINING):  # a preview takes what there is
+            return _without_delete(own)
+        return Located(Unreadable(error.reason), own.file, own.line)
 
 
 def _merged(base: Located, own: Located, path: str) -> Located:
@@ -216,7 +230,7 @@ def _merged(base: Located, own: Located, path: str) -> Located:
             line=own.line,
         )
     merged = dict(base.value)
-    for key, value in own.value.items():
+    for key, value in _without_delete(own).value.items():
         merged[key] = _merged(merged[key], value, f"{path}.{key}") if key in merged else _without_delete(value)
     return Located(merged, own.file, own.line)
 

@@ -32,9 +32,11 @@ class Unreadable:
 
     Attributes:
         reason: Why.
+        shares: The values that it is made of: lists and dicts in them may be changed through it.
     """
 
     reason: str
+    shares: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resumable_sched.errors import ConfigError
 from resumable_sched.schedule.config.located import Located, Unreadable
-from resumable_sched.schedule.config.python_values import HARMLESS_CALLS, RULE, Imported, Values, source
+from resumable_sched.schedule.config.python_values import (
+    BASE,
+    HARMLESS_CALLS,
+    RULE,
+    Imported,
+    Values,
+    is_method,
+    source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["BASE", "read_python"]
+__all__ = ["read_python"]
 
-BASE: Final = "_base_"
-"""The name of the files that a config is based on; in a Python file then also of what they hold."""
-
+_REACH_ALL: Final = frozenset({"eval", "exec", "globals", "locals", "vars"})
+"""Functions that can change any name."""
 _NAMING: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 
 
@@ -66,19 +73,26 @@ class _Module:
         self.file = file
         self.names: dict[str, Located] = {}
         self._values = Values(file, self.names)
-        self._put_in: list[Any] = []  # what was put into lists and dicts
+        self._put_in: set[int] = set()  # the lists and dicts that were put into others
+        self._kept: list[Any] = []  # them, so that no other gets their identity
+        self._functions: list[ast.AST] = []  # what is in the functions of the file, which any call may run
+        self._modules: dict[str, Mapping[str, Located]] = {}
         self._read_bases = read_bases
         self._read_module = read_module
 
-    def take(self, statement: ast.stmt) -> None:
+    def take(self, statement: ast.stmt) -> None:  # noqa: C901 - a case for each kind of statement
         """Note what *statement* assigns; what it might change in a way that is not followed becomes unreadable."""
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name == BASE and self._read_bases is not None:
+                if BASE in self.names:
+                    reason = "must be assigned once, but is assigned twice. Name all files in one list."
+                    raise ConfigError(reason, path=BASE, file=self.file, line=statement.lineno)
                 self._doubt_calls(value, statement)
                 self.names[BASE] = self._read_bases(self._values.read(value))
             case ast.Assign(targets=targets, value=value):
                 self._assign(targets, value, statement)
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
+            case ast.AnnAssign(target=target, annotation=annotation, value=ast.expr() as value):
+                self._doubt_calls(annotation, statement)
                 self._assign([target], value, statement)
             case ast.AugAssign(target=target, op=op, value=value) if self._is_number(target):
                 self._assign([target], ast.copy_location(ast.BinOp(target, op, value), statement), statement)
@@ -88,7 +102,10 @@ class _Module:
                 self._import(statement)
             case ast.With(items=[ast.withitem(context_expr=ast.Call(func=ast.Name(id="read_base"), args=[]))]):
                 self._import_bases(statement)
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                for part in (statement.args, *statement.decorator_list):
+                    self._doubt_all(part, statement, calls=bool(statement.decorator_list))
+                self._functions += [node for each in statement.body for node in ast.walk(each)]
                 self._doubt(self.names, statement.name, statement)
             case _:
                 self._doubt_all(statement, statement)
@@ -98,14 +115,16 @@ class _Module:
         self._doubt_calls(value, statement)
         found = self._values.read(value)
         for target in targets:
+            self._doubt_calls(target, statement)
             place = self._place(target)
-            if place is None or id(place[0]) in _containers(found.value):
+            if place is None or id(place[0]) in _containers([found.value]) or place == (self.names, BASE):
                 self._doubt_all(statement, statement)
                 continue
             container, key = place
             container[key] = Located(found.value, self.file, statement.lineno)
             if container is not self.names:
-                self._put_in.append(found.value)
+                self._put_in |= _containers([found.value])
+                self._kept.append(found.value)
 
     def _delete(self, targets: list[ast.expr], statement: ast.stmt) -> None:
         for target in targets:
@@ -121,8 +140,7 @@ class _Module:
         MMEngine's dicts copy some of what is put into them, so that a later change there may be one elsewhere, or not.
         """
         place = self._values.place(target)
-        put_in = {each for value in self._put_in for each in _containers(value)}
-        return None if place is None or id(place[0]) in put_in else place
+        return None if place is None or id(place[0]) in self._put_in else place
 
     def _is_number(self, target: ast.expr) -> bool:
         """Return whether changing *target* changes nothing else, as it does for a list that has other names."""
@@ -140,17 +158,16 @@ class _Module:
             else:
                 name, path = alias.asname or alias.name, f"{_module(statement)}.{alias.name}"
             reason = f"{RULE}, but is imported: {path}. Write the values here, or name their file in `{BASE}`."
-            self.names[name] = Located(Imported(reason, path), self.file, statement.lineno)
+            self.names[name] = Located(Imported(reason, path=path), self.file, statement.lineno)
 
     def _import_bases(self, statement: ast.With) -> None:
         """Take what modules hold that are imported ``with read_base():``, MMEngine's newer way to say ``_base_``."""
         for each in statement.body:
-            held = None
-            if isinstance(each, ast.ImportFrom) and self._read_module is not None:
-                held = self._read_module(_module(each))
-            if held is None or not isinstance(each, ast.ImportFrom):
+            if not isinstance(each, ast.ImportFrom) or self._read_module is None:
                 self._doubt_all(each, each)
                 continue
+            module = _module(each)
+            held = self._modules[module] = self._modules.get(module) or self._read_module(module)
             for alias in each.names:
                 if alias.name == "*":
                     self.names.update({name: value for name, value in held.items() if not name.startswith("_")})
@@ -167,28 +184,38 @@ class _Module:
             harmless = called in HARMLESS_CALLS and called not in self.names
             if isinstance(node, ast.Call | ast.NamedExpr) and not harmless:
                 self._doubt_all(node, statement)
+            elif isinstance(node, ast.Lambda):
+                self._functions += ast.walk(node.body)
 
-    def _doubt_all(self, part: ast.AST, statement: ast.stmt) -> None:
-        """Doubt every name that *part* assigns, and every list or dict that it mentions."""
-        nodes = list(ast.walk(part))
+    def _doubt_all(self, part: ast.AST, statement: ast.stmt, *, calls: bool = False) -> None:
+        """Doubt every name that *part* assigns, and every list or dict that it mentions.
+
+        If it *calls* something, any function of the file may run, so that what these mention is doubted as well.
+        """
+        own = nodes = list(ast.walk(part))
+        if calls or any(isinstance(node, ast.Call) for node in own):
+            nodes = own + self._functions
+            if any(isinstance(node, ast.Name) and node.id in _REACH_ALL for node in nodes):
+                for name in {*self.names, *HARMLESS_CALLS}:
+                    self._doubt(self.names, name, statement)
+        if any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) for node in own):
+            self._functions += own
         self._doubt_mentioned(nodes, statement)
-        for node in nodes:
-            if (name := _assigned(node)) is not None:
-                self._doubt(self.names, name, statement)
+        assigned = {each for node in own if (each := _assigned(node)) is not None}
+        assigned |= {each for node in nodes if isinstance(node, ast.Global) for each in node.names}
+        for each in assigned:
+            self._doubt(self.names, each, statement)
 
     def _doubt_mentioned(self, nodes: list[ast.AST], statement: ast.stmt) -> None:
-        base, (keys, whole) = self._base(), self._of_base(nodes)
-        names = {node.id for node in nodes if isinstance(node, ast.Name) and (node.id != BASE or whole)}
-        values = [self.names[name] for name in names & self.names.keys()]
-        values += [base[key] for key in keys.keys() & base.keys()]
-        changed = {each for value in values for each in _containers(value.value)}
-        whole = whole or id(base) in changed
+        base, written = self._base(), self._written_in_base(nodes)
+        changed = _containers([each.value for each in self._values.mentioned(nodes)])
+        unchanged: set[int] = set()
         for holder in (self.names, base):
             for name, other in list(holder.items()):
-                mentioned = holder is base or name != BASE or whole
-                if mentioned and changed & _containers(other.value):
+                whole = holder is base or name != BASE or id(base) in changed
+                if whole and not isinstance(other.value, Unreadable) and _reaches(other.value, changed, unchanged):
                     self._doubt(holder, name, statement)
-        for key in [key for key, written in keys.items() if written]:
+        for key in written:
             self._doubt(base, key, statement)
 
     def _base(self) -> dict[str, Located]:
@@ -196,19 +223,19 @@ class _Module:
         base: Any = self.names[BASE].value if BASE in self.names and self._read_bases is not None else None
         return base if isinstance(base, dict) else {}
 
-    def _of_base(self, nodes: list[ast.AST]) -> tuple[dict[str, bool], bool]:
-        """Return the keys of ``_base_`` that are mentioned, each with whether it is written; and whether all are."""
-        keys: dict[str, bool] = {}
-        mentions = sum(isinstance(node, ast.Name) and node.id == BASE for node in nodes)
+    def _written_in_base(self, nodes: list[ast.AST]) -> set[str]:
+        """Return the keys of ``_base_`` that are assigned or deleted."""
+        keys: set[str] = set()
         for node in nodes:
             match node:
                 case (
-                    ast.Attribute(value=ast.Name(id=name), attr=str() as key, ctx=context)
-                    | ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str() as key), ctx=context)
-                ) if name == BASE and not (isinstance(node, ast.Attribute) and hasattr({}, key)):
-                    mentions -= 1
-                    keys[key] = keys.get(key, False) or not isinstance(context, ast.Load)
-        return keys, mentions > 0
+                    ast.Attribute(value=ast.Name(id=name), attr=str() as key, ctx=ast.Store() | ast.Del())
+                    | ast.Subscript(
+                        value=ast.Name(id=name), slice=ast.Constant(value=str() as key), ctx=ast.Store() | ast.Del()
+                    )
+                ) if name == BASE and not (isinstance(node, ast.Attribute) and is_method(key)):
+                    keys.add(key)
+        return keys
 
     def _doubt(self, holder: dict[str, Located], name: str, statement: ast.stmt) -> None:
         reason = f"{RULE}, but `{name}` may be changed by `{source(statement)}`. Write the values themselves."
@@ -226,14 +253,43 @@ def _assigned(node: ast.AST) -> str | None:
         return None if isinstance(node.ctx, ast.Load) else node.id
     if isinstance(node, ast.alias):
         return node.asname or node.name.partition(".")[0]
+    if isinstance(node, ast.MatchMapping):
+        return node.rest
     return node.name if isinstance(node, _NAMING) else None
 
 
-def _containers(value: object, known: frozenset[int] | set[int] = frozenset()) -> set[int]:
-    """Return the identities of *value* and all lists and dicts inside it."""
-    found = set(known)
-    if isinstance(value, dict | list) and id(value) not in found:
-        found.add(id(value))
-        for each in value.values() if isinstance(value, dict) else value:
-            found = _containers(each.value, found)
+def _inside(value: object) -> list[Any]:
+    """Return what is directly inside a list or dict, or what an unreadable value is made of."""
+    if isinstance(value, Unreadable):
+        return list(value.shares)
+    if isinstance(value, dict):
+        return [each.value for each in value.values()]
+    return [each.value for each in value] if isinstance(value, list) else []
+
+
+def _containers(values: list[Any]) -> set[int]:
+    """Return the identities of all lists and dicts in *values*, at any depth."""
+    found: set[int] = set()
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list | Unreadable) and id(value) not in found:
+            found.add(id(value))
+            waiting += _inside(value)
     return found
+
+
+def _reaches(value: object, changed: set[int], unchanged: set[int]) -> bool:
+    """Return whether *value* is or has one of *changed*; what has none is added to *unchanged*."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, dict | list) or id(each) in seen or id(each) in unchanged:
+            continue
+        if id(each) in changed:
+            return True
+        seen.add(id(each))
+        waiting += _inside(each)
+    unchanged |= seen
+    return False

@@ -12,9 +12,12 @@ from resumable_sched.errors import ConfigError
 from resumable_sched.schedule.config.located import Located, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
-__all__ = ["HARMLESS_CALLS", "RULE", "Imported", "Values", "source"]
+__all__ = ["BASE", "HARMLESS_CALLS", "RULE", "Imported", "Values", "is_method", "source"]
+
+BASE: Final = "_base_"
+"""The name of the files that a config is based on; in a Python file then also of what they hold."""
 
 RULE: Final = (
     "must be made of literals, lists, dict(...), arithmetic on numbers, and names that are assigned above (a config is "
@@ -44,6 +47,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 HARMLESS_CALLS: Final = frozenset({"dict", "len", *_FUNCTIONS})
 """The functions that are read; they change nothing."""
+_METHODS: Final = frozenset({"deepcopy", "freeze", "merge", "to_dict", "unfreeze"})
 _LARGEST: Final = 2.0**1023
 _MOST_DIGITS: Final = 300
 _LONGEST: Final = 100_000
@@ -54,7 +58,7 @@ _SHOWN: Final = 60
 class Imported(Unreadable):
     """Stand for an imported object; only as the `type` of a schedule does its path say something."""
 
-    path: str
+    path: str = ""
 
 
 class Values:
@@ -74,7 +78,7 @@ class Values:
     def read(self, node: ast.expr) -> Located:  # noqa: C901, PLR0911 - one case for each kind of expression
         """Return what *node* means, `Unreadable` where that is unknown."""
         match node:
-            case ast.Constant(value=str() | int() | float() | None as value):
+            case ast.Constant(value=str() | int() | float() | None as value) if not _is_template(value):
                 return self._at(node, value)
             case ast.Name(id=name) if name in self._names:
                 return self._at(node, self._names[name].value)
@@ -111,7 +115,7 @@ class Values:
                 return self._names, name
             case ast.Attribute(value=inner, attr=key):
                 container = self.read(inner).value
-                return (container, key) if isinstance(container, dict) and not hasattr(container, key) else None
+                return (container, key) if isinstance(container, dict) and not is_method(key) else None
             case ast.Subscript(value=inner, slice=index):
                 container, key = self.read(inner).value, self.read(index).value
                 if isinstance(container, dict) and isinstance(key, str):
@@ -132,7 +136,7 @@ class Values:
         """Read a part of a list or dict, or a name in an imported module."""
         around = self.read(node.value)
         if isinstance(around.value, Imported) and isinstance(node, ast.Attribute):
-            return self._at(node, Imported(around.value.reason, f"{around.value.path}.{node.attr}"))
+            return self._at(node, Imported(around.value.reason, path=f"{around.value.path}.{node.attr}"))
         if isinstance(around.value, Unreadable):
             undefined = isinstance(node.value, ast.Name) and node.value.id not in self._names
             return self._unreadable(node) if undefined else around
@@ -153,7 +157,8 @@ class Values:
             return self._at(node, len(given[0])) if countable else self._unreadable(node)
         listed = name in ("max", "min") and len(given) == 1 and isinstance(given[0], list)
         numbers = [each.value for each in given[0]] if listed else given
-        if not all(isinstance(each, int | float) for each in numbers):
+        digits = given[1] if name == "round" and len(given) == len(("number", "digits")) else 0
+        if not all(isinstance(each, int | float) for each in numbers) or abs(digits) > _MOST_DIGITS:
             return self._unreadable(node)
         try:
             return self._at(node, _FUNCTIONS[name](numbers) if listed else _FUNCTIONS[name](*numbers))
@@ -170,6 +175,8 @@ class Values:
                 found += inner.value
             else:
                 found.append(self.read(item))
+            if len(found) > _LONGEST:
+                return self._unreadable(node, "it is too long")
         return self._at(node, found)
 
     def _dict(self, node: ast.expr, items: list[tuple[ast.expr | None, ast.expr]]) -> Located:
@@ -186,10 +193,10 @@ class Values:
                 found.update(inner.value)
                 continue
             name = self.read(key).value
-            if not isinstance(name, str | int | float):
+            if not isinstance(name, str):
                 return self._unreadable(key)
             meant = inner.value.path if name == "type" and isinstance(inner.value, Imported) else inner.value
-            found[str(name)] = Located(meant, inner.file, key.lineno)
+            found[name] = Located(meant, inner.file, key.lineno)
         return self._at(node, found)
 
     def _arithmetic(  # noqa: PLR0911 - one for each way in which it may fail
@@ -203,14 +210,14 @@ class Values:
             return self._at(node, joined)
         if not isinstance(one, int | float) or not isinstance(two, int | float):
             return self._unreadable(node)
-        if isinstance(op, ast.Pow) and abs(two) > 1 and abs(two) * math.log10(max(abs(one), 1)) > _MOST_DIGITS:
-            return self._unreadable(node, "the number is too large")
         try:
+            if isinstance(op, ast.Pow) and abs(two) > 1 and abs(two) * math.log10(max(abs(one), 1)) > _MOST_DIGITS:
+                return self._unreadable(node, "the number is too large")
             value = _OPERATORS[type(op)](one, two)
+            if isinstance(value, complex) or abs(value) > _LARGEST:
+                return self._unreadable(node, "the result is not a number that can be used")
         except (ArithmeticError, ValueError) as error:
             return self._unreadable(node, str(error))
-        if isinstance(value, complex) or abs(value) > _LARGEST:
-            return self._unreadable(node, "the result is not a number that can be used")
         return self._at(node, value)
 
     def _at(self, node: ast.expr, value: object) -> Located:
@@ -218,7 +225,30 @@ class Values:
 
     def _unreadable(self, node: ast.expr, why: str = "") -> Located:
         reason = f"{RULE}, but is `{source(node)}` instead{': ' + why if why else ''}. Write the value itself."
-        return self._at(node, Unreadable(reason))
+        return self._at(node, Unreadable(reason, tuple(each.value for each in self.mentioned(ast.walk(node)))))
+
+    def mentioned(self, nodes: Iterable[ast.AST]) -> list[Located]:
+        """Return what the names among *nodes* stand for; of ``_base_`` only the parts that are named there."""
+        found: list[Located] = []
+        parts: list[ast.expr] = []
+        names: list[ast.Name] = []
+        for node in nodes:
+            match node:
+                case ast.Attribute(value=ast.Name(id=name) as owner, attr=key) if name == BASE and not is_method(key):
+                    parts.append(owner)
+                    found += self._part_of_base(key)
+                case ast.Subscript(value=ast.Name(id=name) as owner, slice=ast.Constant(value=str() as key)) if (
+                    name == BASE
+                ):
+                    parts.append(owner)
+                    found += self._part_of_base(key)
+                case ast.Name():
+                    names.append(node)
+        return found + [self._names[each.id] for each in names if each.id in self._names and each not in parts]
+
+    def _part_of_base(self, key: str) -> list[Located]:
+        base: Any = self._names[BASE].value if BASE in self._names else None
+        return [base[key]] if isinstance(base, dict) and key in base else []
 
 
 def _joined(op: ast.operator, one: Any, two: Any) -> list[Any] | str | None:  # noqa: ANN401 - whatever there is
@@ -226,9 +256,24 @@ def _joined(op: ast.operator, one: Any, two: Any) -> list[Any] | str | None:  # 
     joined: list[Any] | str | None = None
     if isinstance(op, ast.Add) and isinstance(two, type(one)) and len(one) + len(two) <= _LONGEST:
         joined = one + two
-    elif isinstance(op, ast.Mult) and isinstance(one, list) and isinstance(two, int) and len(one) * two <= _LONGEST:
+    elif (
+        isinstance(op, ast.Mult)
+        and isinstance(one, list)
+        and isinstance(two, int)
+        and abs(two) <= _LONGEST // max(len(one), 1)
+    ):
         joined = one * two
     return joined
+
+
+def _is_template(value: object) -> bool:
+    """Return whether *value* is a string in which MMEngine replaces ``{{fileDirname}}`` and the like."""
+    return isinstance(value, str) and "{{" in value
+
+
+def is_method(name: str) -> bool:
+    """Return whether ``x.name`` is a method of MMEngine's dicts and not the key of that name."""
+    return hasattr({}, name) or name in _METHODS
 
 
 def source(node: ast.AST) -> str:

@@ -126,6 +126,37 @@ def test_a_base_that_is_the_same_value_over_and_over_is_refused(tmp_path: Path) 
     assert "too large" in failure(tmp_path, "_base_ = 'bomb.yaml'").reason
 
 
+def test_a_base_is_read_once_however_often_it_is_named(tmp_path: Path) -> None:
+    """Also where each file names two that are the same: else 30 of them would take for ever."""
+    (tmp_path / "b0.py").write_text("x = dict(y=0)")
+    for i in range(1, 30):
+        (tmp_path / f"b{i}.py").write_text(f"_base_ = ['b{i - 1}.py', 'b{i - 1}.py']\nx = dict(z{i}={i})")
+
+    config = load(tmp_path, "_base_ = 'b29.py'\nparam_scheduler = [_base_.x.z7, _base_.x.y]")
+
+    assert config.schedulers == [7, 0]
+
+
+@pytest.mark.parametrize(
+    "base", ["_base_: str = 'base.py'", "_base_ = x = 'base.py'", "_base_ = 'base.py'\n_base_ = 'b.py'"]
+)
+def test_an_unusual_way_to_name_a_base_is_refused(tmp_path: Path, base: str) -> None:
+    """MMEngine does not see it, or takes the first one."""
+    (tmp_path / "base.py").write_text(BASE)
+
+    assert "_base_" in str(failure(tmp_path, base))
+
+
+def test_what_read_base_imports_twice_is_one_value(tmp_path: Path) -> None:
+    """As a module's would be."""
+    (tmp_path / "base.py").write_text(BASE)
+    imports = "from .base import *\n    from .base import param_scheduler as other"
+
+    config = load(tmp_path, f"with read_base():\n    {imports}\nother[0]['end'] = 6")
+
+    assert config.schedulers[0]["end"] == 6  # type: ignore[index]
+
+
 def test_an_error_in_a_base_points_at_the_base(tmp_path: Path) -> None:
     """The line of the file that says it."""
     (tmp_path / "base.py").write_text("\n\nparam_scheduler = dict(type='StepLR',\n step_size='3')")

@@ -275,6 +275,26 @@ def test_what_would_need_execution_is_refused_with_its_place(
     assert source in error.reason
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = 0x" + "f" * 500_000 + "\nx ** 1\ny = x ** 1",
+        "y = [1] * -99999999999999999999999",
+        "y = round(5, -10 ** 100)",
+        "x = [1, 2]\n" + "x = [*x, *x]\n" * 60,
+        "x = [1, 2]\n" + "x = x + x\n" * 60,
+        "x = 'ab'\n" + "x = x + x\n" * 60,
+        "x = [1, 2]\n" + "x = [x, x]\n" * 60,
+        "x = [1, 2]\n" + "x = [x]\n" * 3000 + "f(x)",
+        "x = [1, 2]\n" + "x = dict(a=x, b=x)\n" * 60 + "x['a'] = x",
+    ],
+    ids=lambda text: text[-24:],
+)
+def test_what_is_not_needed_costs_nothing_and_is_no_error(tmp_path: Path, text: str) -> None:
+    """However large it would be."""
+    assert load(tmp_path, f"{text}\nparam_scheduler = []").schedulers == []
+
+
 def test_code_about_other_things_does_not_matter(tmp_path: Path) -> None:
     """Only what touches the schedules is refused."""
     text = PYTHON + "\nif cuda():\n    model = big()\nfor x in range(3):\n    print(x)\nmodel.update(1)\n"
