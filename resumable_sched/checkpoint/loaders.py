@@ -172,7 +172,8 @@ def require_in_step(state: Mapping[str, Any], iteration: int, restored: int | No
         ValueError: A loader has not gone on where it was restored, or it is at the end of an epoch that is not counted.
     """
     found = {name: place for name, value in state.items() if (place := _place_now(value)) is not None}
-    if restored not in (None, iteration):
+    # Where another loader has gone on, this one may be that of a validation which is not due yet.
+    if restored not in (None, iteration) and all(loaded_state(state[name]) is not None for name in found):
         for name, place in found.items():
             if place.in_mid_epoch and loaded_state(state[name]) is not None:
                 raise ValueError(

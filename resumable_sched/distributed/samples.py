@@ -47,7 +47,8 @@ class SeededDataset(Dataset[Any]):
         seed: The same in each start, and on all ranks.
 
     Raises:
-        TypeError: *dataset* is no map-style dataset, or *seed* no integer.
+        TypeError: *dataset* is no map-style dataset, or *seed* no integer; later: an index is neither an integer nor
+            a string nor a tuple of such.
     """
 
     def __init__(self, dataset: _MapStyle, seed: int = 0) -> None:
@@ -73,8 +74,7 @@ class SeededDataset(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - as the dataset has it
-        plain = operator.index(index) if hasattr(index, "__index__") else index
-        seed = xxhash.xxh3_64_intdigest(repr((self.seed, self.epoch, plain)).encode())
+        seed = xxhash.xxh3_64_intdigest(repr((self.seed, self.epoch, _plain(index))).encode())
         if get_worker_info() is not None:
             _seed(seed)
             return self.dataset[index]
@@ -85,6 +85,19 @@ class SeededDataset(Dataset[Any]):
             return self.dataset[index]
         finally:
             rng.load_state_dict(before)
+
+
+def _plain(index: Any) -> object:  # noqa: ANN401 - as the sampler gives it
+    """Return *index* as what is written alike in every process and release: integers, strings, tuples of them.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if isinstance(index, tuple | list):
+        return tuple(map(_plain, index))
+    if isinstance(index, str):
+        return str(index)
+    return operator.index(index)
 
 
 def _seed(seed: int) -> None:

@@ -31,6 +31,14 @@ END: Final = object()
 """What `Batches.take` gives when the epoch is over."""
 
 
+def _datasets_of(owner: object) -> Iterator[object]:
+    """Yield the datasets of a loader, and those inside a subset or a concatenation."""
+    for inner in (getattr(owner, "dataset", None), *(getattr(owner, "datasets", None) or ())):
+        if inner is not None:
+            yield inner
+            yield from _datasets_of(inner)
+
+
 def start_workers(loader: object) -> None:
     """Start the workers of a loader that keeps them, and put the generators back that this draws from.
 
@@ -85,7 +93,7 @@ class Batches:
         """Begin *epoch*, or go on with it where a state was loaded; who has a `set_epoch` is told which it is."""
         if self._iterator is not None:  # it was left in the middle, and training goes on in the same process
             return
-        for owner in (*owners_of(self._loader).values(), getattr(self._loader, "dataset", None)):
+        for owner in (*owners_of(self._loader).values(), *_datasets_of(self._loader)):
             if callable(set_epoch := getattr(owner, "set_epoch", None)):
                 set_epoch(epoch)
         if self._loaded is not None:

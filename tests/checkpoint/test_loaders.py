@@ -380,6 +380,18 @@ def test_a_loader_whose_epoch_had_ended_need_not_be_used(tmp_path: Path) -> None
             manager.save(2 * (start + 1), block=True)
 
 
+def test_a_validation_that_was_left_early_need_not_go_on_after_a_restore(tmp_path: Path) -> None:
+    """The loader of the training tells that the epoch goes on."""
+    for start in range(3):
+        train, validation = _loader(), _loader()
+        if start == 0:
+            next(iter(validation))
+        with CheckpointManager(tmp_path, {"train": train, "val": validation}) as manager:
+            manager.restore()
+            next(iter(train))
+            manager.save(start + 1, block=True)
+
+
 def _counting(**lengths: Any) -> SchedulerGroup:
     return SchedulerGroup(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1), [], **lengths)
 

@@ -83,6 +83,14 @@ def test_an_index_may_be_of_any_kind_of_integer() -> None:
     assert len({tuple(dataset[each].tolist()) for each in kinds}) == 1
 
 
+def test_an_index_that_has_no_value_of_its_own_is_refused() -> None:
+    """What is written with its address would be another one in the next process."""
+    kept = SeededDataset({("a", 1): 5, "b": 6})
+    assert (kept["a", np.int64(1)], kept["b"]) == (5, 6)
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        kept[object()]
+
+
 def test_what_is_no_map_style_dataset_is_refused() -> None:
     """A stream has no indices to seed by."""
     wrong: Any

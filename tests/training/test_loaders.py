@@ -12,12 +12,14 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     DistributedSampler,
     IterableDataset,
     RandomSampler,
     Sampler,
+    Subset,
     WeightedRandomSampler,
     get_worker_info,
 )
@@ -257,6 +259,16 @@ def test_generators_are_found_by_whatever_name_and_keep_the_names_they_had() -> 
     assert generators_of(batched) == {"inner_sampler": inner}
     assert generators_of(shared) == {"loader": own}
     assert generators_of([1, 2]) == {}
+
+
+def test_a_dataset_inside_others_is_told_the_epoch() -> None:
+    """Else its samples would be augmented in the same way in each."""
+    first, second = SeededDataset(Noisy()), SeededDataset(Noisy())
+    joined: ConcatDataset[Any] = ConcatDataset([Subset(first, [0, 1]), Subset(second, [2])])
+
+    Batches(StatefulDataLoader(joined, BATCH)).begin(3)
+
+    assert (first.epoch, second.epoch) == (3, 3)
 
 
 def test_a_sampler_inside_a_batch_sampler_is_told_the_epoch() -> None:
