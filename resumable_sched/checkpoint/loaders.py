@@ -110,7 +110,7 @@ def _begins_anew(loader: object) -> bool:
     return not any(hasattr(each, "state_dict") for each in owners) and not is_torchdata(inner.sampler)
 
 
-def _require_known_samples(name: str, loader: Any, state: Mapping[str, Any], place: Place) -> None:  # noqa: ANN401
+def _require_known_samples(name: str, loader: Any, state: Mapping[str, Any], place: Place) -> None:  # noqa: ANN401 - as above
     """Refuse to save in mid-epoch where the samples that follow are not known again."""
     if stateless_dataset(loader, state):
         if place.in_mid_epoch:

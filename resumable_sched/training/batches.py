@@ -7,7 +7,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
-from torch.utils.data import IterableDataset
+from torch.utils.data import ConcatDataset, IterableDataset, Subset
 
 from resumable_sched.checkpoint.loaders import pass_end
 from resumable_sched.checkpoint.places import (
@@ -31,12 +31,12 @@ END: Final = object()
 """What `Batches.take` gives when the epoch is over."""
 
 
-def _datasets_of(owner: object) -> Iterator[object]:
-    """Yield the datasets of a loader, and those inside a subset or a concatenation."""
-    for inner in (getattr(owner, "dataset", None), *(getattr(owner, "datasets", None) or ())):
-        if inner is not None:
-            yield inner
-            yield from _datasets_of(inner)
+def _with_inner(dataset: object) -> Iterator[object]:
+    """Yield *dataset*, and those inside if it is a subset or a concatenation."""
+    yield dataset
+    if isinstance(dataset, Subset | ConcatDataset):
+        for inner in [dataset.dataset] if isinstance(dataset, Subset) else dataset.datasets:
+            yield from _with_inner(inner)
 
 
 def start_workers(loader: object) -> None:
@@ -93,7 +93,7 @@ class Batches:
         """Begin *epoch*, or go on with it where a state was loaded; who has a `set_epoch` is told which it is."""
         if self._iterator is not None:  # it was left in the middle, and training goes on in the same process
             return
-        for owner in (*owners_of(self._loader).values(), *_datasets_of(self._loader)):
+        for owner in (*owners_of(self._loader).values(), *_with_inner(getattr(self._loader, "dataset", None))):
             if callable(set_epoch := getattr(owner, "set_epoch", None)):
                 set_epoch(epoch)
         if self._loaded is not None:
@@ -202,7 +202,7 @@ def _draws_when_asked(sampler: object) -> bool:
 def _skip(iterator: Any, taken: int, loader: Any) -> None:  # noqa: ANN401 - any loader with a state
     """Let *iterator* go behind the batches that were taken; where no worker has to load them, nobody does."""
     alone = wrapped_in(loader) is loader and loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset)
-    deque(islice(iter(iterator._next_index, END) if alone else iterator, taken), maxlen=0)  # noqa: SLF001
+    deque(islice(iter(iterator._next_index, END) if alone else iterator, taken), maxlen=0)  # noqa: SLF001 - it loads nothing
     if alone:
         iterator._num_yielded = taken  # noqa: SLF001 - it is in its state
 

@@ -156,7 +156,8 @@ class StreamWithState(Stream):
         return Numbers()
 
 
-def _loader(dataset: Any = DATASET, workers: int = 0, **settings: Any) -> StatefulDataLoader[Any]:
+def built(dataset: Any = DATASET, workers: int = 0, **settings: Any) -> StatefulDataLoader[Any]:
+    """Return a loader with a generator of its own."""
     batch_size = 1 if "batch_sampler" in settings else BATCH
     return StatefulDataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator(), **settings)
 
@@ -170,32 +171,32 @@ def _by_rank(kind: Any = DistributedSampler) -> Any:
 
 
 KNOWN: dict[str, Callable[[int], Any]] = {
-    "no sampler": lambda workers: _loader(workers=workers),
-    "torchdata's": lambda workers: _loader(workers=workers, sampler=RandomSampler(DATASET, generator=seeded())),
-    "by rank": lambda workers: _loader(workers=workers, sampler=_by_rank()),
-    "by rank, with a state": lambda workers: _loader(workers=workers, sampler=_by_rank(StatefulDistributedSampler)),
-    "in order, in a batch sampler": lambda workers: _loader(workers=workers, **_batched(SequentialSampler(DATASET))),
-    "by rank, in a batch sampler": lambda workers: _loader(workers=workers, **_batched(_by_rank())),
-    "by epoch": lambda workers: _loader(workers=workers, sampler=ByEpoch()),
-    "with a state": lambda workers: _loader(workers=workers, sampler=WithState()),
-    "a list": lambda workers: _loader(workers=workers, sampler=[3, 1, 4, 0, 5, 9, 2, 6]),
-    "a stream with a state": lambda workers: _loader(StreamWithState(), workers),
+    "no sampler": lambda workers: built(workers=workers),
+    "torchdata's": lambda workers: built(workers=workers, sampler=RandomSampler(DATASET, generator=seeded())),
+    "by rank": lambda workers: built(workers=workers, sampler=_by_rank()),
+    "by rank, with a state": lambda workers: built(workers=workers, sampler=_by_rank(StatefulDistributedSampler)),
+    "in order, in a batch sampler": lambda workers: built(workers=workers, **_batched(SequentialSampler(DATASET))),
+    "by rank, in a batch sampler": lambda workers: built(workers=workers, **_batched(_by_rank())),
+    "by epoch": lambda workers: built(workers=workers, sampler=ByEpoch()),
+    "with a state": lambda workers: built(workers=workers, sampler=WithState()),
+    "a list": lambda workers: built(workers=workers, sampler=[3, 1, 4, 0, 5, 9, 2, 6]),
+    "a stream with a state": lambda workers: built(StreamWithState(), workers),
 }
 DRAWING: dict[str, tuple[Callable[[int], Any], str]] = {
     "RandomSampler of torch": (
-        lambda workers: _loader(workers=workers, sampler=torch.utils.data.RandomSampler(DATASET, generator=seeded())),
+        lambda workers: built(workers=workers, sampler=torch.utils.data.RandomSampler(DATASET, generator=seeded())),
         "with the RandomSampler of torch, which",
     ),
     "WeightedRandomSampler": (
-        lambda workers: _loader(
+        lambda workers: built(
             workers=workers, sampler=WeightedRandomSampler([1.0] * SAMPLES, SAMPLES, generator=seeded())
         ),
         "with the WeightedRandomSampler of torch, which",
     ),
-    "own, by epoch": (lambda workers: _loader(workers=workers, sampler=Reseeded()), "with the Reseeded, which"),
-    "own": (lambda workers: _loader(workers=workers, sampler=Shuffled()), "with the Shuffled, which"),
+    "own, by epoch": (lambda workers: built(workers=workers, sampler=Reseeded()), "with the Reseeded, which"),
+    "own": (lambda workers: built(workers=workers, sampler=Shuffled()), "with the Shuffled, which"),
     "torchdata's, in a batch sampler": (
-        lambda workers: _loader(workers=workers, **_batched(RandomSampler(DATASET, generator=seeded()))),
+        lambda workers: built(workers=workers, **_batched(RandomSampler(DATASET, generator=seeded()))),
         "with the RandomSampler of torchdata in the BatchSampler of torch, which",
     ),
     "prepared by Accelerate": (
@@ -204,7 +205,7 @@ DRAWING: dict[str, tuple[Callable[[int], Any], str]] = {
         ).prepare(DataLoader(DATASET, BATCH, sampler=RandomSampler(DATASET, generator=seeded()), num_workers=workers)),
         "with the RandomSampler of torchdata in the BatchSampler of torch in a loader that Accelerate has prepared,",
     ),
-    "a stream": (lambda workers: _loader(Stream(), workers), "with the iterable Stream, which has no state"),
+    "a stream": (lambda workers: built(Stream(), workers), "with the iterable Stream, which has no state"),
 }
 
 
@@ -303,7 +304,7 @@ def test_a_restore_between_epochs_draws_nothing(workers: int, tmp_path: Path) ->
 
     def epochs(count: int, url: Path) -> list[Any]:
         sampler = Shuffled()
-        loader = _loader(workers=workers, sampler=sampler)
+        loader = built(workers=workers, sampler=sampler)
         state = {"own": Kept(sampler.generator), "loader": loader}
         with CheckpointManager(url, state, require_rng=False) as manager:
             manager.restore()
@@ -319,7 +320,7 @@ def test_a_restore_between_epochs_draws_nothing(workers: int, tmp_path: Path) ->
 def test_a_save_after_the_sampler_has_begun_to_draw_is_one_in_mid_epoch(tmp_path: Path) -> None:
     """The generator is elsewhere then, although no batch was given; before it begins, a save makes no iterator."""
     sampler = Shuffled()
-    loader = _loader(sampler=sampler)
+    loader = built(sampler=sampler)
     with CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(own=sampler.generator)}) as manager:
         manager.save(0, block=True)
         drawn = sampler.generator.get_state()
@@ -335,98 +336,18 @@ def test_a_save_after_the_sampler_has_begun_to_draw_is_one_in_mid_epoch(tmp_path
 def test_a_generator_that_shuffles_and_is_not_saved_is_not_silent(tmp_path: Path) -> None:
     """After each resume the orders of the first epochs would come again; torchdata's sampler saves its own."""
     sampler = torch.utils.data.RandomSampler(DATASET, generator=seeded())
-    loader = _loader(sampler=sampler)
+    loader = built(sampler=sampler)
     text = r'an RNGState with the generator of the RandomSampler in "loader", but has none'
 
     with pytest.warns(UserWarning, match=text):
         CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(other=seeded())}).close()
     with pytest.raises(ValueError, match=text):
-        CheckpointManager(tmp_path, {"loader": _loader(**_batched(sampler))}, require_rng=True)
+        CheckpointManager(tmp_path, {"loader": built(**_batched(sampler))}, require_rng=True)
 
     CheckpointManager(tmp_path, {"loader": loader}, require_rng=False).close()
     CheckpointManager(tmp_path, {"loader": loader, "rng": RNGState(shuffle=sampler.generator)}).close()
     for build in KNOWN.values():
         CheckpointManager(tmp_path, {"loader": build(0)}).close()
-
-
-def test_an_iterator_that_was_made_before_the_restore_is_refused(tmp_path: Path) -> None:
-    """It begins the epoch again; a save of the restored iteration itself, and a loader that has ended, are fine."""
-    loader = _loader()
-    next(iter(loader))
-    with CheckpointManager(tmp_path, {"loader": loader}) as manager:
-        manager.save(4)
-    loader = _loader()
-    with CheckpointManager(tmp_path, {"loader": loader}) as manager:
-        batches = iter(loader)
-        manager.restore()
-        manager.save(4, block=True)
-        next(batches)
-        with pytest.raises(ValueError, match=r"follow iteration 4, which was restored, but has given none up to .* 5"):
-            manager.save(5)
-        next(iter(loader))
-        manager.save(5)
-
-
-def test_a_loader_whose_epoch_had_ended_need_not_be_used(tmp_path: Path) -> None:
-    """That of a validation is at its end, in a save and long after a restore."""
-    for start in range(2):
-        train, validation = _loader(), _loader()
-        list(validation)
-        group = _counting(epoch_length=6)
-        with CheckpointManager(tmp_path, {"train": train, "val": validation, "group": group}) as manager:
-            manager.restore()
-            for _ in itertools.islice(train, 2):
-                group.step()
-            manager.save(2 * (start + 1), block=True)
-
-
-def test_a_validation_that_was_left_early_need_not_go_on_after_a_restore(tmp_path: Path) -> None:
-    """The loader of the training tells that the epoch goes on."""
-    for start in range(3):
-        train, validation = _loader(), _loader()
-        if start == 0:
-            next(iter(validation))
-        with CheckpointManager(tmp_path, {"train": train, "val": validation}) as manager:
-            manager.restore()
-            next(iter(train))
-            manager.save(start + 1, block=True)
-
-
-def _counting(**lengths: Any) -> SchedulerGroup:
-    return SchedulerGroup(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1), [], **lengths)
-
-
-@pytest.mark.parametrize("counted", ["length", "schedule", "epoch"])
-def test_an_epoch_of_the_loader_that_is_not_counted_is_refused(counted: str, tmp_path: Path) -> None:
-    """After its last batch it must be counted, or the save must be inside the loop."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=0.1)
-    schedules = [StepLR(optimizer, 1)] if counted == "schedule" else []
-    group = SchedulerGroup(optimizer, schedules, epoch_length=6 if counted == "length" else None)
-    loader = _loader()
-    with CheckpointManager(tmp_path, {"loader": loader, "group": group}) as manager:
-        for epoch in range(2):
-            for _ in loader:
-                optimizer.step()
-                group.step()
-                manager.save(group.iteration, block=True)
-            if counted != "epoch" or epoch > 0:
-                with pytest.raises(
-                    ValueError, match=r'as state\["loader"\] is, but .* 6 of one.* step_epoch\(\) before'
-                ):
-                    manager.save(group.iteration)
-            group.step_epoch()
-            manager.save(group.iteration, block=True)
-
-
-def test_a_loop_that_counts_no_epochs_may_save_anywhere(tmp_path: Path) -> None:
-    """Its loader begins again, and nobody waits for the end of an epoch."""
-    loader, group = _loader(), _counting()
-    with CheckpointManager(tmp_path, {"loader": loader, "group": group}) as manager:
-        for _ in range(2):
-            for _ in loader:
-                group.step()
-            manager.save(group.iteration, block=True)
 
 
 def shuffled(*, shared: bool) -> tuple[Any, dict[str, Any]]:

@@ -79,7 +79,7 @@ class Located:
         if isinstance(value, dict):
             value = {key: each._copied(left) for key, each in value.items()}  # noqa: SLF001 - its own kind
         elif isinstance(value, list):
-            value = [each._copied(left) for each in value]  # noqa: SLF001
+            value = [each._copied(left) for each in value]  # noqa: SLF001 - the same
         return Located(value, self.file, self.line)
 
     def plain(self, root: str) -> Any:  # noqa: ANN401 - any JSON

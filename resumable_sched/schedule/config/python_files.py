@@ -117,7 +117,7 @@ class _Module:
         for target in targets:
             self._doubt_calls(target, statement)
             place = self._place(target)
-            if place is None or id(place[0]) in _containers([found.value]) or place == (self.names, BASE):
+            if place is None or id(place[0]) in _containers([found.value]) or self._names_base(target):
                 self._doubt_all(statement, statement)
                 continue
             container, key = place
@@ -125,6 +125,9 @@ class _Module:
             if container is not self.names:
                 self._put_in |= _containers([found.value])
                 self._kept.append(found.value)
+
+    def _names_base(self, target: ast.expr) -> bool:
+        return isinstance(target, ast.Name) and target.id == BASE and self._read_bases is not None
 
     def _delete(self, targets: list[ast.expr], statement: ast.stmt) -> None:
         for target in targets:
